@@ -1,0 +1,8 @@
+//! Tollgate: a rate limit service for Envoy.
+
+pub mod algorithm;
+pub mod clock;
+pub mod config;
+pub mod model;
+pub mod policy;
+pub mod store;

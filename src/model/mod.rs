@@ -1,0 +1,18 @@
+//! The words that every part of Tollgate shares.
+//!
+//! A [`Query`] comes in; the policy turns it into [`Check`]s; the store returns a [`Verdict`] for
+//! each. Plain data: nothing here knows protobuf, YAML, a store or a clock.
+
+mod check;
+mod key;
+mod query;
+mod quota;
+mod value;
+
+pub use check::{Check, Decision, Hits, Role, SATURATED, Source, Verdict, Verdicts, denies};
+pub use key::{Key, KeyBuilder};
+pub use query::{Descriptor, Entry, OverrideLimit, Query};
+pub use quota::{
+    Algorithm, DeniedHits, MAX_LOG_LIMIT, MAX_WINDOW_MILLIS, Quota, QuotaError, Unit, Window,
+};
+pub use value::Value;
