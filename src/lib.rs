@@ -3,6 +3,7 @@
 pub mod algorithm;
 pub mod clock;
 pub mod config;
+pub mod event;
 pub mod model;
 pub mod policy;
 pub mod store;
