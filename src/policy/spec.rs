@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Quota, Value};
+use crate::model::{DeniedHits, Quota, Value};
 
 /// All rules of one domain.
 #[derive(Clone, Debug)]
@@ -14,6 +14,8 @@ pub struct DomainSpec {
     /// Over limit is told in the statuses but the request passes (`defaults` or `domains` in the
     /// settings).
     pub shadow_mode: bool,
+    /// What denied hits cost under a limit that comes with a request.
+    pub override_denied_hits: DeniedHits,
 }
 
 /// One descriptor of a policy file with what is nested in it.

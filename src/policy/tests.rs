@@ -1,0 +1,258 @@
+use super::*;
+use crate::event::Silence;
+use crate::model::{Algorithm, Entry, OverrideLimit, Unit, Window};
+
+fn rule(path: &str, limit: u32) -> Rule {
+    let window = Window::try_new(Unit::Minute, 1).unwrap();
+    Rule {
+        domain: "d".into(),
+        path: path.into(),
+        name: None,
+        limit: Limit::Quota(
+            Quota::try_new(limit, window, Algorithm::FixedWindow, DeniedHits::Free).unwrap(),
+        ),
+        replaces: Vec::new(),
+        shadow_mode: false,
+        quota_mode: false,
+        enforce_percent: 100,
+        metadata: None,
+        origin: Origin::default(),
+        meter: 0,
+    }
+}
+
+fn node(text: &str, limit: Option<u32>, descriptors: Vec<DescriptorSpec>) -> DescriptorSpec {
+    let (key, value) = match text.split_once('=') {
+        Some((key, value)) => (key, Some(value.to_owned())),
+        None => (text, None),
+    };
+    DescriptorSpec {
+        key: key.into(),
+        value,
+        rule: limit.map(|limit| rule(text, limit)),
+        descriptors,
+        ..DescriptorSpec::default()
+    }
+}
+
+fn policies(descriptors: Vec<DescriptorSpec>) -> Policies {
+    let spec = DomainSpec {
+        name: "d".into(),
+        descriptors,
+        shadow_mode: false,
+        override_denied_hits: DeniedHits::Free,
+    };
+    Policies::new(vec![spec], &Silence)
+}
+
+fn descriptor<'a>(entries: &[(&'a str, &'a str)]) -> Descriptor<'a> {
+    Descriptor {
+        entries: entries
+            .iter()
+            .map(|(key, value)| Entry {
+                key: key.as_bytes(),
+                value: value.as_bytes(),
+            })
+            .collect(),
+        ..Descriptor::default()
+    }
+}
+
+/// Path and key of what applies, or the miss.
+fn find(policies: &Policies, entries: &[(&str, &str)]) -> Result<(String, String), Miss> {
+    let domain = policies.domain(b"d").unwrap();
+    let descriptor = descriptor(entries);
+    match domain.find(&descriptor).unwrap() {
+        Matched::Limited(rule, quota, path) => Ok((
+            rule.path.clone(),
+            domain.key(&descriptor, &path, &quota).to_string(),
+        )),
+        Matched::Nothing(miss) => Err(miss),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn path_of(policies: &Policies, entries: &[(&str, &str)]) -> String {
+    find(policies, entries).unwrap().0
+}
+
+#[test]
+fn exact_wins_over_wildcard_wins_over_key_alone() {
+    let policies = policies(vec![
+        node("path", Some(1), vec![]),
+        node("path=/a*", Some(2), vec![]),
+        node("path=/ab*", Some(3), vec![]),
+        node("path=/abc", Some(4), vec![]),
+    ]);
+    assert_eq!(path_of(&policies, &[("path", "/abc")]), "path=/abc");
+    assert_eq!(path_of(&policies, &[("path", "/abd")]), "path=/a*");
+    assert_eq!(path_of(&policies, &[("path", "/x")]), "path");
+    assert_eq!(path_of(&policies, &[("path", "/ab*")]), "path=/ab*");
+}
+
+#[test]
+fn the_choice_is_final() {
+    let policies = policies(vec![
+        node("a=1", None, vec![node("b", Some(1), vec![])]),
+        node("a", None, vec![node("c", Some(2), vec![])]),
+    ]);
+    assert_eq!(
+        find(&policies, &[("a", "1"), ("c", "x")]),
+        Err(Miss::NoMatch(1))
+    );
+    assert_eq!(path_of(&policies, &[("a", "2"), ("c", "x")]), "c");
+}
+
+#[test]
+fn only_the_last_entrys_limit_counts() {
+    let policies = policies(vec![node("a", Some(1), vec![node("b", None, vec![])])]);
+    assert_eq!(path_of(&policies, &[("a", "x")]), "a");
+    assert_eq!(
+        find(&policies, &[("a", "x"), ("b", "y")]),
+        Err(Miss::NoLimit)
+    );
+    assert_eq!(
+        find(&policies, &[("a", "x"), ("b", "y"), ("c", "z")]),
+        Err(Miss::NoMatch(2))
+    );
+    assert_eq!(find(&policies, &[]), Err(Miss::NoEntries));
+}
+
+#[test]
+fn stars_do_not_reach_from_the_key_into_the_value() {
+    let policies = policies(vec![
+        node("a=*z", Some(1), vec![]),
+        node("k*", Some(2), vec![]),
+    ]);
+    assert_eq!(find(&policies, &[("a_b", "z")]), Err(Miss::NoMatch(0)));
+    assert_eq!(path_of(&policies, &[("key", "anything")]), "k*");
+}
+
+#[test]
+fn wildcards_of_all_kinds_keep_file_order() {
+    let policies = policies(vec![
+        node("a*=1", Some(1), vec![]),
+        node("ab=1*", Some(2), vec![]),
+        node("ab=*2", Some(3), vec![]),
+    ]);
+    assert_eq!(path_of(&policies, &[("ab", "1")]), "a*=1");
+    assert_eq!(path_of(&policies, &[("ab", "12")]), "ab=1*");
+    assert_eq!(path_of(&policies, &[("ab", "02")]), "ab=*2");
+}
+
+#[test]
+fn a_shared_threshold_names_one_counter_for_all_that_match() {
+    let mut shared = node("path=/a*", Some(1), vec![]);
+    shared.share_threshold = true;
+    let policies = policies(vec![shared, node("path=/b*", Some(1), vec![])]);
+    let key = |value| find(&policies, &[("path", value)]).unwrap().1;
+    assert_eq!(key("/a1"), key("/a2"));
+    assert_eq!(key("/a1"), "{d|path=/a*}:window:60s");
+    assert_eq!(key("/a*"), key("/a1"));
+    assert_ne!(key("/b1"), key("/b2"));
+}
+
+#[test]
+fn an_override_needs_no_rule_but_a_unit() {
+    let policies = policies(vec![]);
+    let domain = policies.domain(b"d").unwrap();
+    let mut descriptor = descriptor(&[("k", "v")]);
+    let limit = |unit, unit_multiplier| OverrideLimit {
+        requests_per_unit: 5,
+        unit,
+        unit_multiplier,
+    };
+    descriptor.limit = Some(limit(2, Some(5)));
+    let Ok(Matched::Override(quota)) = domain.find(&descriptor) else {
+        panic!()
+    };
+    assert_eq!(quota.window().millis(), 300_000);
+    for bad in [limit(0, None), limit(8, None), limit(-1, None)] {
+        descriptor.limit = Some(bad);
+        assert!(matches!(
+            domain.find(&descriptor),
+            Err(OverrideError::Unit(_))
+        ));
+    }
+    for bad in [limit(6, Some(2)), limit(1, Some(0))] {
+        descriptor.limit = Some(bad);
+        assert!(matches!(
+            domain.find(&descriptor),
+            Err(OverrideError::Window(_))
+        ));
+    }
+}
+
+#[test]
+fn replaced_rules_are_dropped_also_in_chains() {
+    let named = |text: &str, name: &str, replaces: &[&str]| {
+        let mut node = node(text, Some(1), vec![]);
+        let rule = node.rule.as_mut().unwrap();
+        rule.name = Some(name.into());
+        rule.replaces = replaces.iter().map(|&name| name.into()).collect();
+        node
+    };
+    let policies = policies(vec![
+        named("a", "x", &[]),
+        named("b", "y", &["x"]),
+        named("c", "z", &["y"]),
+    ]);
+    let domain = policies.domain(b"d").unwrap();
+    assert!(domain.has_replaces());
+    let mut found: Vec<Matched<'_>> = ["a", "b", "c"]
+        .iter()
+        .map(|key| domain.find(&descriptor(&[(key, "1")])).unwrap())
+        .collect();
+    apply_replaces(&mut found);
+    let dropped: Vec<bool> = found
+        .iter()
+        .map(|one| matches!(one, Matched::Replaced(_)))
+        .collect();
+    assert_eq!(dropped, [true, true, false]);
+}
+
+#[test]
+fn labels_show_values_only_where_asked() {
+    let mut outer = node("plan", None, vec![node("user", Some(1), vec![])]);
+    let label = |outer: &DescriptorSpec| {
+        let policies = policies(vec![outer.clone()]);
+        let domain = policies.domain(b"d").unwrap();
+        let descriptor = descriptor(&[("plan", "gold"), ("user", "al")]);
+        let Ok(Matched::Limited(_, _, path)) = domain.find(&descriptor) else {
+            panic!()
+        };
+        Domain::label(&descriptor, &path)
+    };
+    assert_eq!(label(&outer), None);
+    outer.value_to_metric = true;
+    assert_eq!(label(&outer).unwrap(), "plan=gold,user");
+    outer.descriptors[0].detailed_metric = true;
+    assert_eq!(label(&outer).unwrap(), "plan=gold,user=al");
+}
+
+#[test]
+fn a_trace_names_winner_and_losers() {
+    let policies = policies(vec![
+        node("path", Some(1), vec![]),
+        node("path=/a*", Some(2), vec![]),
+        node("path=/abc", Some(4), vec![]),
+        node("path=/other", Some(4), vec![]),
+    ]);
+    let domain = policies.domain(b"d").unwrap();
+    let trace = domain.trace(&descriptor(&[("path", "/abc")])).unwrap();
+    let fates: Vec<(&str, Fate)> = trace.levels[0]
+        .candidates
+        .iter()
+        .map(|candidate| (candidate.descriptor.as_str(), candidate.fate))
+        .collect();
+    assert_eq!(
+        fates,
+        [
+            ("path=/abc", Fate::Chosen(Kind::Exact)),
+            ("path=/a*", Fate::Lost(Kind::Wildcard)),
+            ("path", Fate::Lost(Kind::KeyOnly)),
+            ("path=/other", Fate::OtherValue),
+        ]
+    );
+    assert_eq!(trace.matched.rule().unwrap().path, "path=/abc");
+}

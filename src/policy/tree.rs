@@ -1,0 +1,186 @@
+//! One domain's descriptors, indexed for look-up without allocation.
+//!
+//! At each level an exact rule (key and value) wins over a wildcard, the first wildcard in file
+//! order over a later one, and any of them over a rule for the key alone. The choice is final:
+//! there is no way back when a deeper level fails. Keys and values are matched apart, so no star
+//! reaches over from one into the other.
+
+use hashbrown::{Equivalent, HashMap};
+use smallvec::SmallVec;
+
+use super::pattern::Pattern;
+use super::spec::{DescriptorSpec, Rule};
+use crate::model::Entry;
+
+/// A descriptor of the policy, ready to be matched.
+#[derive(Debug)]
+pub struct Node {
+    key: Pattern,
+    value: Option<Pattern>,
+    pub(super) share_threshold: bool,
+    pub(super) value_to_metric: bool,
+    pub(super) detailed_metric: bool,
+    /// The limit, if the operator gave one.
+    pub(super) rule: Option<Rule>,
+    pub(super) children: Level,
+}
+
+impl Node {
+    pub(super) fn new(spec: DescriptorSpec) -> Self {
+        Self {
+            key: Pattern::new(&spec.key),
+            value: spec.value.as_deref().map(Pattern::new),
+            share_threshold: spec.share_threshold,
+            value_to_metric: spec.value_to_metric,
+            detailed_metric: spec.detailed_metric,
+            rule: spec.rule,
+            children: Level::new(spec.descriptors),
+        }
+    }
+
+    /// Whether the operator wrote a star in the key or the value.
+    pub(super) fn is_wildcard(&self) -> bool {
+        !self.key.is_literal() || self.value.as_ref().is_some_and(|value| !value.is_literal())
+    }
+
+    pub(super) fn key_text(&self) -> &[u8] {
+        self.key.text()
+    }
+
+    pub(super) fn value_text(&self) -> Option<&[u8]> {
+        self.value.as_ref().map(Pattern::text)
+    }
+
+    pub(super) fn rule_mut(&mut self) -> Option<&mut Rule> {
+        self.rule.as_mut()
+    }
+
+    fn matches(&self, entry: Entry<'_>) -> bool {
+        self.key.matches(entry.key)
+            && self
+                .value
+                .as_ref()
+                .is_none_or(|value| value.matches(entry.value))
+    }
+}
+
+/// How a node came to be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Key and value stand in the policy as they came.
+    Exact,
+    /// Only the key does.
+    KeyOnly,
+    /// By a star.
+    Wildcard,
+}
+
+/// The descriptors below one node, or below the domain.
+#[derive(Debug, Default)]
+pub struct Level {
+    /// In file order.
+    pub(super) nodes: Vec<Node>,
+    exact: HashMap<Pair, u32, foldhash::fast::RandomState>,
+    key_only: HashMap<Box<[u8]>, u32, foldhash::fast::RandomState>,
+    /// Wildcard nodes whose key has no star, by key, in file order.
+    wild_by_key: HashMap<Box<[u8]>, SmallVec<[u32; 2]>, foldhash::fast::RandomState>,
+    /// Wildcard nodes with a star in the key, in file order.
+    wild_keys: Vec<u32>,
+}
+
+impl Level {
+    pub(super) fn new(specs: Vec<DescriptorSpec>) -> Self {
+        let mut level = Self::default();
+        for (place, spec) in (0_u32..).zip(specs) {
+            let node = Node::new(spec);
+            if node.is_wildcard() {
+                level.index_wildcard(&node, place);
+            } else {
+                level.index_literal(&node, place);
+            }
+            level.nodes.push(node);
+        }
+        level
+    }
+
+    fn index_literal(&mut self, node: &Node, place: u32) {
+        match &node.value {
+            Some(value) => {
+                self.exact
+                    .insert(Pair(node.key.text().into(), value.text().into()), place);
+            }
+            None => {
+                self.key_only.insert(node.key.text().into(), place);
+            }
+        }
+    }
+
+    fn index_wildcard(&mut self, node: &Node, place: u32) {
+        // A request that carries the pattern itself as its text means this rule, not an earlier
+        // pattern that happens to match it too.
+        if let Some(value) = &node.value {
+            self.exact
+                .insert(Pair(node.key.text().into(), value.text().into()), place);
+        }
+        if node.key.is_literal() {
+            self.wild_by_key
+                .entry(node.key.text().into())
+                .or_default()
+                .push(place);
+        } else {
+            self.wild_keys.push(place);
+        }
+    }
+
+    /// The node that stands for `entry`, if any does.
+    pub(super) fn find(&self, entry: Entry<'_>) -> Option<(&Node, Kind)> {
+        if let Some(place) = self.exact.get(&BorrowedPair(entry.key, entry.value)) {
+            return self.node(*place).map(|node| (node, Kind::Exact));
+        }
+        if let Some(place) = self.first_wildcard(entry) {
+            return self.node(place).map(|node| (node, Kind::Wildcard));
+        }
+        let place = self.key_only.get(entry.key)?;
+        self.node(*place).map(|node| (node, Kind::KeyOnly))
+    }
+
+    /// Every node that could stand for `entry`, the chosen one first, then in order of preference.
+    pub(super) fn candidates(&self, entry: Entry<'_>) -> Vec<(&Node, Kind)> {
+        let mut found: Vec<(&Node, Kind)> = self.find(entry).into_iter().collect();
+        let chosen = found.first().map(|(node, _)| std::ptr::from_ref(*node));
+        let others = self.nodes.iter().filter(|node| {
+            node.matches(entry) && chosen.is_none_or(|chosen| !std::ptr::eq(chosen, *node))
+        });
+        let (wild, plain): (Vec<_>, Vec<_>) = others.partition(|node| node.is_wildcard());
+        found.extend(wild.into_iter().map(|node| (node, Kind::Wildcard)));
+        found.extend(plain.into_iter().map(|node| (node, Kind::KeyOnly)));
+        found
+    }
+
+    fn node(&self, place: u32) -> Option<&Node> {
+        self.nodes.get(usize::try_from(place).ok()?)
+    }
+
+    /// The matching wildcard that stands first in the file.
+    fn first_wildcard(&self, entry: Entry<'_>) -> Option<u32> {
+        let matching = |place: &&u32| self.node(**place).is_some_and(|node| node.matches(entry));
+        let by_key = self
+            .wild_by_key
+            .get(entry.key)
+            .and_then(|places| places.iter().find(matching));
+        let by_pattern = self.wild_keys.iter().find(matching);
+        by_key.into_iter().chain(by_pattern).min().copied()
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Pair(Box<[u8]>, Box<[u8]>);
+
+#[derive(Hash)]
+struct BorrowedPair<'a>(&'a [u8], &'a [u8]);
+
+impl Equivalent<Pair> for BorrowedPair<'_> {
+    fn equivalent(&self, pair: &Pair) -> bool {
+        *self.0 == *pair.0 && *self.1 == *pair.1
+    }
+}
