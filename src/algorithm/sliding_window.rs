@@ -1,0 +1,98 @@
+//! At most the limit in any interval of one window, in a state of fixed size.
+
+use super::Counter;
+use super::arithmetic::div;
+use crate::clock::Timestamp;
+use crate::model::{Quota, SATURATED};
+
+/// Eleven cells, each a tenth of the window.
+///
+/// What was charged in a cell counts in it and in the ten cells that follow. Two charges that lie
+/// no more than one window apart lie no more than ten cells apart, so any interval of one window
+/// is counted whole. The price: a hit comes back up to a tenth of a window late.
+///
+/// Windows are whole seconds, so a tenth is a whole number of milliseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlidingWindow {
+    /// The number of the newest cell that was charged; cell 0 began at the epoch.
+    newest: u64,
+    /// Hits of the cells `newest - 10 ..= newest`, each at its number modulo 11.
+    cells: [u64; CELLS],
+}
+
+impl SlidingWindow {
+    fn cell_millis(quota: &Quota) -> u64 {
+        div(quota.window().millis(), CELLS_PER_WINDOW)
+    }
+
+    /// The cell of `now`: if the clock stepped back, the one that was charged last.
+    fn cell_at(&self, quota: &Quota, now: Timestamp) -> u64 {
+        div(now.as_millis(), Self::cell_millis(quota)).max(self.newest)
+    }
+
+    /// Numbers of the cells that count at `now` and may hold something, the oldest first.
+    fn live(&self, quota: &Quota, now: Timestamp) -> impl DoubleEndedIterator<Item = u64> + use<> {
+        let oldest = self.cell_at(quota, now).saturating_sub(CELLS_PER_WINDOW);
+        oldest..=self.newest
+    }
+
+    fn cell(&self, number: u64) -> u64 {
+        self.cells.get(place(number)).copied().unwrap_or(0)
+    }
+
+    fn set(&mut self, number: u64, hits: u64) {
+        if let Some(cell) = self.cells.get_mut(place(number)) {
+            *cell = hits;
+        }
+    }
+}
+
+impl Counter for SlidingWindow {
+    fn used(&self, quota: &Quota, now: Timestamp) -> u64 {
+        self.live(quota, now)
+            .fold(0, |sum, number| sum.saturating_add(self.cell(number)))
+    }
+
+    fn charge(&mut self, quota: &Quota, hits: u64, now: Timestamp) {
+        let current = self.cell_at(quota, now);
+        let first_stale = self.newest.saturating_add(1);
+        let last_stale = current.min(first_stale.saturating_add(CELLS_PER_WINDOW));
+        for number in first_stale..=last_stale {
+            self.set(number, 0);
+        }
+        self.newest = current;
+        let room = SATURATED.saturating_sub(self.used(quota, now));
+        self.set(current, self.cell(current).saturating_add(hits.min(room)));
+    }
+
+    fn refund(&mut self, quota: &Quota, hits: u64, now: Timestamp) {
+        let mut left = hits;
+        for number in self.live(quota, now).rev() {
+            let back = self.cell(number).min(left);
+            self.set(number, self.cell(number).saturating_sub(back));
+            left = left.saturating_sub(back);
+        }
+    }
+
+    fn falls_to(&self, quota: &Quota, target: u64, now: Timestamp) -> Timestamp {
+        let mut used = self.used(quota, now);
+        let mut at = now;
+        for number in self.live(quota, now) {
+            if used <= target {
+                break;
+            }
+            used = used.saturating_sub(self.cell(number));
+            let out = number.saturating_add(CELLS_PER_WINDOW).saturating_add(1);
+            at = Timestamp::from_millis(out.saturating_mul(Self::cell_millis(quota)));
+        }
+        at
+    }
+}
+
+/// Where the cell of this number lies in the ring.
+fn place(number: u64) -> usize {
+    usize::try_from(number % 11).unwrap_or(0)
+}
+
+const CELLS: usize = 11;
+const CELLS_PER_WINDOW: u64 = 10;

@@ -1,0 +1,121 @@
+//! A bucket of tokens that refills evenly.
+
+use super::arithmetic::{div, mul_add_div};
+use super::{Counter, LONGEST_WAIT_MILLIS};
+use crate::clock::Timestamp;
+use crate::model::{Quota, SATURATED};
+
+/// What is in the bucket: whole tokens, and the rest of one in units of 1/window.
+///
+/// Each millisecond brings `limit` such units, so no rate loses a fraction, however odd. A full
+/// bucket has no rest: what does not fit is gone, so a key that was used and then left alone never
+/// saves up a second burst.
+///
+/// Bound: `burst + floor(d * limit / window) + 1` in any `d` milliseconds. Under `debt` tokens go
+/// below 0, down to -2^32. A bucket without refill (limit 0) lets nothing pass, so nothing is
+/// charged to it either: its state would never fade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TokenBucket {
+    tokens: i64,
+    /// Less than the window.
+    rest: u64,
+    /// When the two were true.
+    last: u64,
+}
+
+impl TokenBucket {
+    /// A new key's bucket.
+    #[must_use]
+    pub fn full(quota: &Quota, now: Timestamp) -> Self {
+        Self {
+            tokens: i64::from(quota.burst()),
+            rest: 0,
+            last: now.as_millis(),
+        }
+    }
+
+    /// The bucket at `now`: if the clock stepped back, as it was left.
+    fn at(self, quota: &Quota, now: Timestamp) -> Self {
+        let (limit, window) = (u64::from(quota.limit()), quota.window().millis());
+        let burst = i64::from(quota.burst());
+        let last = now.as_millis().max(self.last);
+        let elapsed = last.saturating_sub(self.last);
+        // Whole windows first, no more than fill the bucket: a key that slept since 1970 would
+        // otherwise pass what a script can count.
+        let missing = missing(burst, self.tokens);
+        let whole = div(elapsed, window).min(div(missing, limit).saturating_add(1));
+        let part = elapsed.checked_rem(window).unwrap_or(0);
+        let (earned, rest) = mul_add_div(part, limit, self.rest, window);
+        let gain = whole.saturating_mul(limit).saturating_add(earned);
+        if gain >= missing {
+            return Self {
+                tokens: burst,
+                rest: 0,
+                last,
+            };
+        }
+        let gain = i64::try_from(gain).unwrap_or(i64::MAX);
+        Self {
+            tokens: self.tokens.saturating_add(gain),
+            rest,
+            last,
+        }
+    }
+}
+
+impl Counter for TokenBucket {
+    fn used(&self, quota: &Quota, now: Timestamp) -> u64 {
+        missing(i64::from(quota.burst()), self.at(quota, now).tokens)
+    }
+
+    fn charge(&mut self, quota: &Quota, hits: u64, now: Timestamp) {
+        if quota.limit() == 0 {
+            return;
+        }
+        *self = self.at(quota, now);
+        self.tokens = self
+            .tokens
+            .saturating_sub(signed(hits))
+            .max(0_i64.saturating_sub(signed(SATURATED)));
+    }
+
+    fn refund(&mut self, quota: &Quota, hits: u64, now: Timestamp) {
+        let used = self.used(quota, now);
+        if used == 0 {
+            return;
+        }
+        *self = self.at(quota, now);
+        self.tokens = self.tokens.saturating_add(signed(hits.min(used)));
+        if hits >= used {
+            self.rest = 0;
+        }
+    }
+
+    fn falls_to(&self, quota: &Quota, target: u64, now: Timestamp) -> Timestamp {
+        let (limit, window) = (u64::from(quota.limit()), quota.window().millis());
+        let bucket = self.at(quota, now);
+        let missing = missing(i64::from(quota.burst()), bucket.tokens).saturating_sub(target);
+        let Some(all_but_one) = missing.checked_sub(1) else {
+            return now;
+        };
+        // Rounded up: (missing * window - rest) / limit.
+        let last_token = window.saturating_sub(bucket.rest);
+        let round_up = limit.saturating_sub(1);
+        let (wait, _) = mul_add_div(
+            all_but_one,
+            window,
+            last_token.saturating_add(round_up),
+            limit,
+        );
+        Timestamp::from_millis(bucket.last.saturating_add(wait.min(LONGEST_WAIT_MILLIS)))
+    }
+}
+
+/// Tokens that a bucket of this size lacks.
+fn missing(burst: i64, tokens: i64) -> u64 {
+    u64::try_from(burst.saturating_sub(tokens)).unwrap_or(0)
+}
+
+fn signed(hits: u64) -> i64 {
+    i64::try_from(hits).unwrap_or(i64::MAX)
+}
