@@ -111,18 +111,27 @@ impl Default for SlidingLog {
 impl Counter for SlidingLog {
     fn used(&self, quota: &Quota, now: Timestamp) -> u64 {
         let stale = self.stale(quota, now);
-        self.total().wrapping_sub(self.total_before(stale))
+        let sum = self.total().wrapping_sub(self.total_before(stale));
+        sum.min(SATURATED)
     }
 
     fn charge(&mut self, quota: &Quota, hits: u64, now: Timestamp) {
         self.newest = self.newest.max(now.as_millis());
         self.trim(quota, now);
-        let hits = hits.min(SATURATED.saturating_sub(self.used(quota, now)));
-        let total = self.total().wrapping_add(hits);
         let (at, full) = (self.newest, self.members.len() >= self.room);
+        let last = self.members.len().saturating_sub(1);
+        let before = self.total_before(last);
         match self.members.back_mut() {
-            Some(last) if last.at == at || full => *last = Member { at, total },
-            _ => self.members.push_back(Member { at, total }),
+            Some(last) if last.at == at || full => {
+                // Each member saturates alone, so a huge charge hides none that outlasts it.
+                let own = last.total.wrapping_sub(before).saturating_add(hits);
+                let total = before.wrapping_add(own.min(SATURATED));
+                *last = Member { at, total };
+            }
+            _ => {
+                let total = self.total().wrapping_add(hits.min(SATURATED));
+                self.members.push_back(Member { at, total });
+            }
         }
     }
 

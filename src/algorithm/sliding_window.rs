@@ -11,6 +11,8 @@ use crate::model::{Quota, SATURATED};
 /// no more than one window apart lie no more than ten cells apart, so any interval of one window
 /// is counted whole. The price: a hit comes back up to a tenth of a window late.
 ///
+/// Each cell saturates alone, so a huge charge hides none of those that outlast it.
+///
 /// Windows are whole seconds, so a tenth is a whole number of milliseconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SlidingWindow {
@@ -36,6 +38,11 @@ impl SlidingWindow {
         oldest..=self.newest
     }
 
+    fn sum(&self, quota: &Quota, now: Timestamp) -> u64 {
+        self.live(quota, now)
+            .fold(0, |sum, number| sum.saturating_add(self.cell(number)))
+    }
+
     fn cell(&self, number: u64) -> u64 {
         self.cells.get(place(number)).copied().unwrap_or(0)
     }
@@ -49,8 +56,7 @@ impl SlidingWindow {
 
 impl Counter for SlidingWindow {
     fn used(&self, quota: &Quota, now: Timestamp) -> u64 {
-        self.live(quota, now)
-            .fold(0, |sum, number| sum.saturating_add(self.cell(number)))
+        self.sum(quota, now).min(SATURATED)
     }
 
     fn charge(&mut self, quota: &Quota, hits: u64, now: Timestamp) {
@@ -61,8 +67,8 @@ impl Counter for SlidingWindow {
             self.set(number, 0);
         }
         self.newest = current;
-        let room = SATURATED.saturating_sub(self.used(quota, now));
-        self.set(current, self.cell(current).saturating_add(hits.min(room)));
+        let hits = self.cell(current).saturating_add(hits);
+        self.set(current, hits.min(SATURATED));
     }
 
     fn refund(&mut self, quota: &Quota, hits: u64, now: Timestamp) {
@@ -75,7 +81,7 @@ impl Counter for SlidingWindow {
     }
 
     fn falls_to(&self, quota: &Quota, target: u64, now: Timestamp) -> Timestamp {
-        let mut used = self.used(quota, now);
+        let mut used = self.sum(quota, now);
         let mut at = now;
         for number in self.live(quota, now) {
             if used <= target {

@@ -91,7 +91,13 @@ impl Reference {
             counted = hits.min(room);
             self.level = Some(level - i128::from(counted) * window(quota));
         } else {
-            counted = counted.min(SATURATED - self.used(quota, now));
+            let together: u64 = self
+                .charges
+                .iter()
+                .filter(|charge| leave_together(quota, charge.at, at))
+                .map(|charge| charge.hits)
+                .sum();
+            counted = counted.min(SATURATED - together);
         }
         self.latest = at;
         self.charges.push(Charge {
@@ -139,6 +145,17 @@ fn counts(quota: &Quota, at: u64, now: u64) -> bool {
         Algorithm::FixedWindow => at / window == now / window,
         Algorithm::SlidingWindow => now / (window / 10) - at / (window / 10) <= 10,
         Algorithm::SlidingLog => now - at <= window,
+        Algorithm::TokenBucket => unreachable!("a bucket has a level"),
+    }
+}
+
+/// Whether two charges stop counting at the same moment; their sum saturates.
+fn leave_together(quota: &Quota, one: u64, other: u64) -> bool {
+    let window = quota.window().millis();
+    match quota.algorithm() {
+        Algorithm::FixedWindow => one / window == other / window,
+        Algorithm::SlidingWindow => one / (window / 10) == other / (window / 10),
+        Algorithm::SlidingLog => one == other,
         Algorithm::TokenBucket => unreachable!("a bucket has a level"),
     }
 }

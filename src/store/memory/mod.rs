@@ -1,0 +1,199 @@
+//! Counts in this process's memory: exact, bounded, and swept without pauses.
+//!
+//! Keys are kept as 128-bit hashes with a secret of the process, spread over shards of some 4,000
+//! keys, each under one lock ([`shard`]). A query locks the shards of all its keys at once
+//! ([`transaction`]), so it is decided as if it were alone.
+//!
+//! Promises
+//! - Serializable and all or nothing, as `store` says.
+//! - At most `max_keys` keys have a counter. Only what has expired or was never charged is ever
+//!   dropped. When a shard is full, its further new keys share counters of fixed size
+//!   ([`overflow`]), a quarter of the table's memory at most: they may be denied too early, never
+//!   too late, and nobody can flush a counter.
+//! - Memory: 56 bytes a key and some 15 for the index and spare room; a `sliding_window` has 104
+//!   more, a `sliding_log` 64 and 16 for each charge that it remembers. The logs together are
+//!   bounded too ([`logs`]).
+//! - A lock is held for one query, or for the sweep of one shard.
+//!
+//! It does not read the clock, does not sweep by itself (the app calls
+//! [`MemoryStore::sweep_next`] now and then), and forgets everything when the process ends.
+
+mod fingerprint;
+mod logs;
+mod overflow;
+mod shard;
+mod shared_bucket;
+mod state;
+mod stats;
+mod table;
+#[cfg(test)]
+mod tests;
+mod transaction;
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::{Mutex, MutexGuard};
+
+use self::fingerprint::{Fingerprint, KeyHasher};
+use self::logs::LogBudget;
+use self::shard::Shard;
+use self::stats::Gauges;
+pub use self::stats::MemoryStats;
+use self::transaction::{Prints, Transaction};
+use crate::clock::Timestamp;
+use crate::model::{Check, Decision, Verdict};
+
+/// How large the store may grow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemoryConfig {
+    /// The most keys that have a counter of their own.
+    pub max_keys: NonZeroU32,
+}
+
+/// What one step of sweeping did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// Counters that had expired and are gone.
+    pub expired: usize,
+    /// Counters that the swept shard still holds.
+    pub kept: usize,
+}
+
+/// The counters of this process.
+pub struct MemoryStore {
+    hasher: KeyHasher,
+    /// A power of two of them.
+    shards: Box<[ShardCell]>,
+    /// The next shard to be swept.
+    cursor: AtomicUsize,
+    logs: Arc<LogBudget>,
+    max_keys: NonZeroU32,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new(config: MemoryConfig) -> Self {
+        let max_keys = usize::try_from(config.max_keys.get()).unwrap_or(usize::MAX);
+        let count = (max_keys / KEYS_PER_SHARD)
+            .next_power_of_two()
+            .min(MOST_SHARDS);
+        let logs = Arc::new(LogBudget::new(max_keys));
+        let shards = (0..count)
+            .map(|number| {
+                // Not one key more than allowed: the first shards take what does not divide.
+                let cap = max_keys / count + usize::from(number < max_keys % count);
+                ShardCell::new(cap, &logs)
+            })
+            .collect();
+        Self {
+            hasher: KeyHasher::random(),
+            shards,
+            cursor: AtomicUsize::new(0),
+            logs,
+            max_keys: config.max_keys,
+        }
+    }
+
+    /// Decides a query: judges every check, folds, and charges what lands.
+    ///
+    /// `enforce: false` is for a domain in shadow mode: nothing is denied, so what passes is
+    /// charged even beside a check that is over.
+    #[must_use]
+    pub fn decide(&self, checks: &[Check], enforce: bool, now: Timestamp) -> Decision {
+        let prints: Prints = checks
+            .iter()
+            .map(|check| self.hasher.fingerprint(&check.key))
+            .collect();
+        Transaction::begin(self, &prints, now).decide(checks, &prints, enforce)
+    }
+
+    /// What [`MemoryStore::decide`] would answer to this check alone. Charges nothing.
+    #[must_use]
+    pub fn inspect(&self, check: &Check, now: Timestamp) -> Verdict {
+        let print = self.hasher.fingerprint(&check.key);
+        Transaction::begin(self, &[print], now).inspect(check, print)
+    }
+
+    /// Drops what has expired in the next shard, in turn. Holds that shard's lock for well under a
+    /// millisecond, so call it once for each of [`MemoryStore::shards`] in every sweep interval,
+    /// spread out evenly.
+    pub fn sweep_next(&self, now: Timestamp) -> Swept {
+        let next = self.cursor.fetch_add(1, Ordering::Relaxed);
+        let Some(cell) = self.shards.get(next & (self.shards.len() - 1)) else {
+            return Swept {
+                expired: 0,
+                kept: 0,
+            };
+        };
+        let mut shard = cell.lock();
+        let removed = shard.sweep(now);
+        Swept {
+            expired: removed.entries,
+            kept: shard.len(),
+        }
+    }
+
+    /// How many shards there are, so how many calls of [`MemoryStore::sweep_next`] see every key.
+    #[must_use]
+    pub fn shards(&self) -> usize {
+        self.shards.len()
+    }
+
+    /// Totals and sizes, read without a lock.
+    #[must_use]
+    pub fn stats(&self) -> MemoryStats {
+        let mut stats = MemoryStats {
+            max_keys: u64::from(self.max_keys.get()),
+            log_members: u64::try_from(self.logs.allocated()).unwrap_or(u64::MAX),
+            log_overflows: self.logs.refusals(),
+            ..MemoryStats::default()
+        };
+        let own = size_of::<ShardCell>() * self.shards.len();
+        stats.bytes = u64::try_from(own).unwrap_or(u64::MAX);
+        for cell in &self.shards {
+            cell.gauges.add_to(&mut stats);
+        }
+        stats
+    }
+
+    fn shard_of(&self, print: Fingerprint) -> usize {
+        usize::try_from(print.place & 0xffff_ffff).unwrap_or(0) & (self.shards.len() - 1)
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("MemoryStore").field(&self.stats()).finish()
+    }
+}
+
+/// A shard's lock, on cache lines of its own, and what may be read without it.
+#[repr(align(64))]
+struct ShardCell {
+    shard: Mutex<Shard>,
+    gauges: Arc<Gauges>,
+}
+
+impl ShardCell {
+    fn new(cap: usize, logs: &Arc<LogBudget>) -> Self {
+        let gauges = Arc::new(Gauges::default());
+        Self {
+            shard: Mutex::new(Shard::new(cap, Arc::clone(logs), Arc::clone(&gauges))),
+            gauges,
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shard> {
+        self.shard.lock()
+    }
+}
+
+/// So few that growing, rehashing or sweeping a shard takes well under a millisecond.
+const KEYS_PER_SHARD: usize = 4096;
+
+/// Beyond 16 million keys shards grow instead, since empty ones cost memory too.
+const MOST_SHARDS: usize = 4096;

@@ -1,0 +1,251 @@
+//! A part of the keys under one lock: the table, and the overflow behind it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::fingerprint::Fingerprint;
+use super::logs::LogBudget;
+use super::overflow::Overflow;
+use super::state::State;
+use super::stats::{Gauges, count};
+use super::table::{Removed, Table};
+use crate::algorithm::{Counter, apply, is_over, lands};
+use crate::clock::Timestamp;
+use crate::model::{Check, Hits};
+
+/// Where a check is counted. Good until the query ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Spot {
+    /// An entry of its own.
+    Entry(usize),
+    /// Nothing is counted for this key, and this check adds nothing.
+    Fresh,
+    /// Nowhere before this time: the table is full, and so is the key's overflow set.
+    Refused(Timestamp),
+    /// A shared counter.
+    Slot(usize),
+}
+
+impl Spot {
+    /// Whether it names a state that two checks may share.
+    pub(super) const fn is_stored(self) -> bool {
+        matches!(self, Self::Entry(_) | Self::Slot(_))
+    }
+}
+
+/// What there is for a key.
+enum Found {
+    /// A counter in use.
+    Stored(Spot),
+    /// No counter, but room in the table.
+    Room,
+    /// No counter, no room; a shared counter that nobody uses.
+    Free(usize),
+    /// None of these before this time.
+    Taken(Timestamp),
+}
+
+#[derive(Debug)]
+pub(super) struct Shard {
+    table: Table,
+    overflow: Overflow,
+    /// The most keys that the table may hold.
+    cap: usize,
+    swept: Timestamp,
+    /// The latest time at which a state was dropped.
+    forgot: Timestamp,
+    logs: Arc<LogBudget>,
+    gauges: Arc<Gauges>,
+}
+
+impl Shard {
+    pub(super) fn new(cap: usize, logs: Arc<LogBudget>, gauges: Arc<Gauges>) -> Self {
+        Self {
+            table: Table::new(),
+            overflow: Overflow::new(cap),
+            cap,
+            swept: Timestamp::default(),
+            forgot: Timestamp::default(),
+            logs,
+            gauges,
+        }
+    }
+
+    /// The time at which to decide when the clock reads `now`.
+    ///
+    /// A thread that read the clock just before another one dropped what had expired would find a
+    /// key new that has used up its window, so time does not go back behind the last drop. A clock
+    /// that was set back by more than a few seconds is believed.
+    pub(super) fn not_before(&self, now: Timestamp) -> Timestamp {
+        let behind = self.forgot.as_millis().saturating_sub(now.as_millis());
+        if behind <= STALE_CLOCK_MILLIS {
+            self.forgot.max(now)
+        } else {
+            now
+        }
+    }
+
+    /// Tries to have room for `keys` more keys by dropping what has expired. Positions change.
+    pub(super) fn make_room(&mut self, keys: usize, now: Timestamp) {
+        let since = now.as_millis().saturating_sub(self.swept.as_millis());
+        if self.table.len() + keys > self.cap
+            && self.table.earliest() <= now
+            && since >= SWEEP_PAUSE_MILLIS
+        {
+            self.sweep(now);
+        }
+    }
+
+    /// Where this check is counted. Makes a counter for it if it may change one.
+    pub(super) fn place(&mut self, print: Fingerprint, check: &Check, now: Timestamp) -> Spot {
+        match self.find(print, check, now) {
+            Found::Stored(spot) => spot,
+            Found::Taken(until) => Spot::Refused(until),
+            Found::Room | Found::Free(_) if !may_change_fresh(check) => Spot::Fresh,
+            Found::Room => {
+                let at = self.table.insert(print, State::fresh(&check.quota, now));
+                self.publish();
+                Spot::Entry(at)
+            }
+            Found::Free(at) => {
+                if self.overflow.claim(at, &check.quota) {
+                    self.forgot = self.forgot.max(now);
+                }
+                self.publish();
+                Spot::Slot(at)
+            }
+        }
+    }
+
+    /// Where this check would be counted, and a copy of the state it would find there.
+    pub(super) fn look(
+        &self,
+        print: Fingerprint,
+        check: &Check,
+        now: Timestamp,
+    ) -> (Spot, Option<State>) {
+        match self.find(print, check, now) {
+            Found::Stored(spot) => (spot, self.state(spot).cloned()),
+            Found::Free(at) if may_change_fresh(check) => {
+                (Spot::Slot(at), Some(Overflow::fresh(&check.quota)))
+            }
+            Found::Room | Found::Free(_) => (Spot::Fresh, Some(State::fresh(&check.quota, now))),
+            Found::Taken(until) => (Spot::Refused(until), None),
+        }
+    }
+
+    pub(super) fn state(&self, spot: Spot) -> Option<&State> {
+        match spot {
+            Spot::Entry(at) => self.table.get(at).map(|entry| &entry.state),
+            Spot::Slot(at) => self.overflow.state(at),
+            Spot::Fresh | Spot::Refused(_) => None,
+        }
+    }
+
+    /// Charges or gives back what the check says.
+    pub(super) fn land(&mut self, spot: Spot, check: &Check, now: Timestamp) {
+        let quota = &check.quota;
+        match (spot, check.hits) {
+            // Whose hits these were is not known any more.
+            (Spot::Slot(_) | Spot::Refused(_), Hits::Refund(_)) => {
+                count(&self.gauges.overflow_refunds_ignored);
+            }
+            (Spot::Slot(at), hits) => self.overflow.update(at, |state| {
+                apply(state, quota, hits, now);
+                state.falls_to(quota, 0, now)
+            }),
+            (Spot::Entry(at), hits) => {
+                let resized = self.table.update(at, |state| {
+                    if let (State::Log(log), Hits::Charge(_)) = (&mut *state, hits) {
+                        self.logs.make_room(log, quota, now);
+                    }
+                    apply(state, quota, hits, now);
+                    state.falls_to(quota, 0, now)
+                });
+                if resized {
+                    self.publish();
+                }
+            }
+            (Spot::Fresh | Spot::Refused(_), _) => {}
+        }
+    }
+
+    /// Counts a verdict that the table had no room for.
+    pub(super) fn note(&self, spot: Spot, over: bool) {
+        if matches!(spot, Spot::Slot(_) | Spot::Refused(_)) {
+            count(&self.gauges.overflow_decisions);
+        }
+        if over && matches!(spot, Spot::Refused(_)) {
+            count(&self.gauges.overflow_refused);
+        }
+    }
+
+    /// Forgets a key for which nothing is counted any more, or gives back a shared counter that
+    /// nothing was charged to. Positions change.
+    pub(super) fn forget(&mut self, print: Fingerprint, spot: Spot, now: Timestamp) {
+        match spot {
+            Spot::Entry(_) => {
+                let removed = self.table.remove(print);
+                self.forgot = self.forgot.max(now);
+                self.logs.give_back(removed.log_members);
+                self.publish();
+            }
+            Spot::Slot(at) => self.overflow.release_unused(at),
+            Spot::Fresh | Spot::Refused(_) => {}
+        }
+    }
+
+    /// Drops everything that has expired.
+    pub(super) fn sweep(&mut self, now: Timestamp) -> Removed {
+        let removed = self.table.sweep(now);
+        if self.overflow.sweep(now) || removed.entries > 0 {
+            self.forgot = self.forgot.max(now);
+        }
+        self.swept = now;
+        self.logs.give_back(removed.log_members);
+        let expired = u64::try_from(removed.entries).unwrap_or(u64::MAX);
+        self.gauges.expired.fetch_add(expired, Ordering::Relaxed);
+        self.publish();
+        removed
+    }
+
+    /// Keys with a counter of their own.
+    pub(super) fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    fn find(&self, print: Fingerprint, check: &Check, now: Timestamp) -> Found {
+        if let Some(at) = self.table.find(print) {
+            return Found::Stored(Spot::Entry(at));
+        }
+        // A shared counter first: it may hold this key's hits from when the table was full.
+        if let Some(at) = self.overflow.find_live(print, &check.quota, now) {
+            return Found::Stored(Spot::Slot(at));
+        }
+        if self.table.len() < self.cap {
+            return Found::Room;
+        }
+        match self.overflow.find_free(print, &check.quota, now) {
+            Ok(at) => Found::Free(at),
+            Err(until) => Found::Taken(until),
+        }
+    }
+
+    fn publish(&self) {
+        let bytes = self.table.bytes() + self.overflow.bytes();
+        self.gauges.live.store(self.table.len(), Ordering::Relaxed);
+        self.gauges.bytes.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Whether the check would leave something behind if nothing were counted yet.
+fn may_change_fresh(check: &Check) -> bool {
+    let over = is_over(&check.quota, check.hits, 0);
+    matches!(check.hits, Hits::Charge(_)) && lands(&check.quota, check.hits, over, false)
+}
+
+/// A full shard looks for expired keys at most this often.
+const SWEEP_PAUSE_MILLIS: u64 = 100;
+
+/// How far a thread's reading of the clock may lie behind another's.
+const STALE_CLOCK_MILLIS: u64 = 10_000;

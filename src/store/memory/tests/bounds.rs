@@ -1,0 +1,216 @@
+//! What happens when the store is full.
+
+use super::super::logs::LogBudget;
+use super::{HOUR, ask, check, fixed, hourly, store, sweep};
+use crate::algorithm::tests::{at, quota};
+use crate::algorithm::{Counter, SlidingLog};
+use crate::model::{Algorithm, DeniedHits, Hits, Source, Unit};
+
+#[test]
+fn a_million_keys_flush_nobodys_counter() {
+    let max_keys = 50_000;
+    let store = store(max_keys);
+    let limited = check("limited", fixed(5), Hits::Charge(5));
+    assert!(!ask(&store, &limited, 0).over);
+    let mut late = None;
+    for n in 0..1_000_000_u32 {
+        let newcomer = check(&n.to_string(), fixed(5), Hits::Charge(1));
+        let verdict = ask(&store, &newcomer, u64::from(n) / 1_000);
+        if verdict.source == Source::Overflow && verdict.over && late.is_none() {
+            late = Some(newcomer);
+        }
+        if n % 100_000 == 0 {
+            sweep(&store, u64::from(n) / 1_000);
+            assert!(ask(&store, &limited, u64::from(n) / 1_000).over);
+            let late = late
+                .as_ref()
+                .map(|late| ask(&store, late, u64::from(n) / 1_000));
+            assert!(late.is_none_or(|late| late.over));
+        }
+    }
+    let stats = store.stats();
+    assert!(stats.live_keys <= u64::from(max_keys));
+    assert!(stats.live_keys > 48_000, "shards fill about evenly");
+    assert!(stats.overflow_decisions > 900_000);
+    assert_eq!(stats.expired, 0);
+    assert!(
+        stats.bytes < u64::from(max_keys) * 110,
+        "{} bytes",
+        stats.bytes
+    );
+    // Once its window is over, a key has its own counter again.
+    sweep(&store, HOUR);
+    let again = ask(&store, &late.unwrap(), HOUR);
+    assert_eq!((again.over, again.source), (false, Source::Memory));
+}
+
+#[test]
+fn no_shard_is_so_large_that_sweeping_it_pauses_the_others() {
+    for max_keys in [1, 4_095, 50_000, 1_000_000] {
+        let store = store(max_keys);
+        let per_shard = usize::try_from(max_keys).unwrap().div_ceil(store.shards());
+        assert!(per_shard < 2 * 4_096, "{max_keys}");
+    }
+    assert_eq!(store(4_096).shards(), 1);
+}
+
+#[test]
+fn a_full_shard_makes_room_from_what_has_expired() {
+    let store = store(3);
+    for user in ["a", "b", "c"] {
+        assert!(!ask(&store, &check(user, fixed(1), Hits::Charge(1)), 0).over);
+    }
+    let new = check("d", fixed(1), Hits::Charge(1));
+    assert_eq!(ask(&store, &new, HOUR - 1).source, Source::Overflow);
+    let other = check("e", fixed(1), Hits::Charge(1));
+    let verdict = ask(&store, &other, HOUR);
+    assert_eq!((verdict.over, verdict.source), (false, Source::Memory));
+    assert_eq!(store.stats().expired, 3);
+}
+
+#[test]
+fn a_key_stays_with_its_shared_counter_until_the_window_is_over() {
+    let store = store(1);
+    let first = check("first", fixed(1), Hits::Charge(1));
+    let back = check("first", fixed(1), Hits::Refund(1));
+    let second = check("second", fixed(2), Hits::Charge(1));
+    assert!(!ask(&store, &first, 0).over);
+    assert_eq!(ask(&store, &second, 0).source, Source::Overflow);
+    // Room again; the key could have a fresh counter and would gain by it.
+    ask(&store, &back, 0);
+    assert_eq!(store.stats().live_keys, 0);
+    let again = ask(&store, &second, 1);
+    assert_eq!((again.counted, again.source), (2, Source::Overflow));
+    assert!(ask(&store, &second, HOUR - 1).over);
+    let anew = ask(&store, &second, HOUR);
+    assert_eq!((anew.counted, anew.source), (1, Source::Memory));
+}
+
+#[test]
+fn newcomers_share_a_counter_and_cannot_empty_it() {
+    for algorithm in Algorithm::ALL {
+        let store = store(1);
+        ask(&store, &check("first", fixed(1), Hits::Charge(1)), 0);
+        let charge = |user| check(user, hourly(algorithm, 3), Hits::Charge(2));
+        let one = ask(&store, &charge("one"), 0);
+        assert_eq!((one.over, one.counted), (false, 2), "{algorithm}");
+        let refund = check("one", hourly(algorithm, 3), Hits::Refund(2));
+        let refund = ask(&store, &refund, 0);
+        assert_eq!((refund.over, refund.counted), (false, 2), "{algorithm}");
+        assert_eq!(store.stats().overflow_refunds_ignored, 1);
+        let two = store.inspect(&charge("two"), at(0));
+        assert_eq!(two, ask(&store, &charge("two"), 0));
+        assert!(two.over, "{algorithm}");
+        assert_eq!(two.source, Source::Overflow);
+        // It tells the truth about when it passes.
+        let then = two.reset_millis;
+        assert!(store.inspect(&charge("two"), at(then - 1)).over);
+        assert!(!store.inspect(&charge("two"), at(then)).over);
+    }
+}
+
+#[test]
+fn a_denied_query_claims_no_shared_counter() {
+    let store = store(1);
+    ask(&store, &check("first", fixed(1), Hits::Charge(1)), 0);
+    let closed = check("closed", fixed(0), Hits::Charge(1));
+    for (user, multiplier) in (1..=20_u8).map(|n| (n.to_string(), u32::from(n))) {
+        let quota = quota(
+            Algorithm::FixedWindow,
+            5,
+            (multiplier, Unit::Hour),
+            DeniedHits::Free,
+        );
+        let charge = check(&user, quota, Hits::Charge(1));
+        assert!(store.decide(&[charge, closed.clone()], true, at(0)).denied);
+    }
+    let quota = quota(
+        Algorithm::FixedWindow,
+        5,
+        (30, Unit::Hour),
+        DeniedHits::Free,
+    );
+    assert!(!ask(&store, &check("last", quota, Hits::Charge(1)), 0).over);
+}
+
+#[test]
+fn without_a_free_shared_counter_the_answer_is_over() {
+    let store = store(1);
+    ask(&store, &check("first", fixed(1), Hits::Charge(1)), 0);
+    let window = |multiplier| {
+        let quota = quota(
+            Algorithm::FixedWindow,
+            5,
+            (multiplier, Unit::Hour),
+            DeniedHits::Free,
+        );
+        check("u", quota, Hits::Charge(1))
+    };
+    // Eight kinds fill the only set.
+    for multiplier in 1..=8 {
+        assert!(!ask(&store, &window(multiplier), 0).over);
+    }
+    let ninth = ask(&store, &window(9), 0);
+    assert!(ninth.over && !ninth.never);
+    assert_eq!(store.inspect(&window(9), at(0)), ninth);
+    assert_eq!(store.stats().overflow_refused, 1);
+    assert_eq!(ninth.reset_millis, HOUR);
+    assert!(!ask(&store, &window(9), HOUR).over);
+}
+
+#[test]
+fn a_debt_in_a_shared_bucket_is_paid_before_anything_passes() {
+    let store = store(1);
+    ask(&store, &check("first", fixed(1), Hits::Charge(1)), 0);
+    let quota = quota(
+        Algorithm::TokenBucket,
+        10,
+        (1, Unit::Minute),
+        DeniedHits::Debt,
+    );
+    let charge = ask(&store, &check("u", quota, Hits::Charge(1_000)), 0);
+    assert_eq!((charge.over, charge.source), (false, Source::Overflow));
+    let peek = check("u", quota, Hits::Peek);
+    let minutes = (1_000 - 10) / 10;
+    // One token is back after 99 minutes and 6 seconds.
+    assert!(ask(&store, &peek, minutes * 60_000 + 5_999).over);
+    assert!(!ask(&store, &peek, minutes * 60_000 + 6_000).over);
+}
+
+#[test]
+fn logs_beyond_their_budget_count_longer_instead_of_growing() {
+    let budget = LogBudget::with_members(8);
+    let quota = hourly(Algorithm::SlidingLog, 100);
+    let mut logs = [SlidingLog::new(), SlidingLog::new()];
+    for time in 0..20 {
+        for log in &mut logs {
+            budget.make_room(log, &quota, at(time));
+            log.charge(&quota, 1, at(time));
+        }
+    }
+    assert_eq!(budget.allocated(), 8);
+    assert!(budget.refusals() > 0);
+    for log in &logs {
+        assert_eq!(log.members(), 4);
+        assert_eq!(log.used(&quota, at(HOUR + 19)), 17);
+    }
+}
+
+#[test]
+fn a_log_gives_its_memory_back() {
+    let store = store(1_000);
+    let quota = hourly(Algorithm::SlidingLog, 50_000);
+    let hit = check("a", quota, Hits::Charge(1));
+    for time in 0..50_000 {
+        assert!(!ask(&store, &hit, time).over);
+    }
+    let full = store.stats();
+    assert!(full.log_members >= 50_000 && full.bytes > 800_000);
+    for turn in 1..20 {
+        ask(&store, &hit, turn * 2 * HOUR);
+    }
+    assert!(store.stats().log_members < 10);
+    sweep(&store, 50 * HOUR);
+    let empty = store.stats();
+    assert_eq!((empty.live_keys, empty.log_members), (0, 0));
+}

@@ -1,0 +1,168 @@
+//! Random queries against the naive store.
+
+use proptest::prelude::*;
+
+use super::naive::{Naive, Said, charges_anyway};
+use super::{check, store, sweep};
+use crate::algorithm::tests::{at, quota};
+use crate::model::{Algorithm, Check, DeniedHits, Hits, Quota, Role, SATURATED, Source, Unit};
+
+#[derive(Clone, Debug)]
+struct Step {
+    wait: u64,
+    sweep: bool,
+    enforce: bool,
+    checks: Vec<Check>,
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1500))]
+
+    #[test]
+    fn queries_are_decided_as_if_each_were_alone(steps in history(5, 4)) {
+        let (store, mut naive) = (store(100_000), Naive::default());
+        let mut now = START;
+        for step in steps {
+            now += step.wait;
+            if step.sweep {
+                sweep(&store, now);
+            }
+            let foreseen = match step.checks.as_slice() {
+                [only] if step.enforce => Some(store.inspect(only, at(now))),
+                _ => None,
+            };
+            let decision = store.decide(&step.checks, step.enforce, at(now));
+            let (said, denied) = naive.decide(&step.checks, step.enforce, at(now));
+            let told: Vec<Said> = decision
+                .verdicts
+                .iter()
+                .map(|verdict| Said {
+                    over: verdict.over,
+                    counted: verdict.counted,
+                    remaining: u64::from(verdict.remaining),
+                })
+                .collect();
+            prop_assert_eq!(&told, &said, "{:#?}", step);
+            prop_assert_eq!(decision.denied, denied);
+            if let Some(foreseen) = foreseen
+                && step.checks.iter().all(|check| !check.role.shadow)
+            {
+                prop_assert_eq!(&foreseen, decision.verdicts.first().unwrap());
+            }
+            for asked in &step.checks {
+                let peek = Check { hits: Hits::Peek, ..asked.clone() };
+                let counted = store.inspect(&peek, at(now)).counted;
+                prop_assert_eq!(counted, naive.used(&peek, at(now)), "{:#?}", step);
+            }
+        }
+    }
+
+    #[test]
+    fn a_full_store_may_count_too_much_and_never_too_little(
+        max_keys in 1..6_u32,
+        steps in history(40, 3)
+    ) {
+        let (store, mut naive) = (store(max_keys), Naive::default());
+        let mut now = START;
+        for step in steps {
+            now += step.wait;
+            if step.sweep {
+                sweep(&store, now);
+            }
+            let decision = store.decide(&step.checks, step.enforce, at(now));
+            for (asked, verdict) in step.checks.iter().zip(&decision.verdicts) {
+                if naive.is_over(asked, at(now)) {
+                    // On a key's second appearance the naive store has not seen the first one
+                    // if the query was denied, so it says less; it never says more.
+                    prop_assert!(verdict.over, "{asked:#?} {verdict:#?}");
+                }
+                let ignored =
+                    matches!(asked.hits, Hits::Refund(_)) && verdict.source == Source::Overflow;
+                let lands = match asked.hits {
+                    Hits::Peek => false,
+                    Hits::Charge(_) => {
+                        charges_anyway(asked) || (!verdict.over && !decision.denied)
+                    }
+                    Hits::Refund(_) => !ignored,
+                };
+                if lands {
+                    naive.apply(asked, verdict.over, at(now));
+                }
+                prop_assert!(
+                    verdict.over || verdict.counted >= naive.used(asked, at(now)),
+                    "{asked:#?} {verdict:#?}"
+                );
+            }
+            prop_assert!(store.stats().live_keys <= u64::from(max_keys));
+        }
+    }
+}
+
+fn history(users: usize, length: usize) -> impl Strategy<Value = Vec<Step>> {
+    let step = (
+        wait(),
+        prop::bool::weighted(0.1),
+        prop::bool::weighted(0.85),
+        prop::collection::vec(any_check(users), 1..=length),
+    )
+        .prop_map(|(wait, sweep, enforce, checks)| Step {
+            wait,
+            sweep,
+            enforce,
+            checks,
+        });
+    prop::collection::vec(step, 1..60)
+}
+
+fn wait() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        6 => Just(0_u64),
+        4 => 1..200_u64,
+        2 => 0..3_000_u64,
+        1 => 0..20_000_u64,
+    ]
+}
+
+fn any_check(users: usize) -> impl Strategy<Value = Check> {
+    let hits = prop_oneof![
+        10 => (1..4_u64).prop_map(Hits::Charge),
+        1 => prop::sample::select(vec![5, 9, SATURATED]).prop_map(Hits::Charge),
+        2 => Just(Hits::Peek),
+        2 => (1..4_u64).prop_map(Hits::Refund),
+    ];
+    let role = prop_oneof![
+        8 => Just(Role::default()),
+        1 => Just(Role { shadow: true, quota: false }),
+        2 => Just(Role { shadow: false, quota: true }),
+    ];
+    (0..users, prop::sample::select(rules()), hits, role).prop_map(|(user, quota, hits, role)| {
+        Check {
+            role,
+            ..check(&format!("{user}"), quota, hits)
+        }
+    })
+}
+
+/// Few enough for keys to meet, and of every kind. Rules of one algorithm and window share a key,
+/// as a rule does with itself after its limit has changed.
+fn rules() -> Vec<Quota> {
+    let mut rules = Vec::new();
+    for window in [(1, Unit::Second), (7, Unit::Second)] {
+        for algorithm in Algorithm::ALL {
+            for denied_hits in [DeniedHits::Free, DeniedHits::Debt] {
+                rules.push(quota(algorithm, 6, window, denied_hits));
+            }
+        }
+        rules.push(quota(
+            Algorithm::FixedWindow,
+            4,
+            window,
+            DeniedHits::Charged,
+        ));
+        rules.push(quota(Algorithm::SlidingWindow, 0, window, DeniedHits::Free));
+        rules.push(quota(Algorithm::FixedWindow, 0, window, DeniedHits::Debt));
+    }
+    rules
+}
+
+const START: u64 = 1_700_000_000_321;
