@@ -16,6 +16,7 @@ use crate::model::{Algorithm, DeniedHits};
 use crate::policy::DomainSpec;
 
 mod compile;
+mod diff;
 mod fields;
 mod flat;
 mod limit;
@@ -37,6 +38,7 @@ mod hostile_tests;
 #[cfg(test)]
 mod tests;
 
+pub use diff::{Change, Kind as ChangeKind, diff};
 pub use report::{Problem, Report, Severity};
 pub use schema::{policy_table, schema};
 
