@@ -7,4 +7,8 @@
 //! This is the only part of Tollgate that knows YAML.
 
 pub mod policies;
+mod report;
+pub mod settings;
 mod suggest;
+
+pub use report::{Problem, Report, Severity};

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use super::{Compiled, PolicyDefaults, Report, Source, load};
+use super::{Compiled, PolicyDefaults, Source, load};
+use crate::config::Report;
 
 #[test]
 fn what_the_reference_loads_is_loaded() {

@@ -89,7 +89,7 @@ impl Kind {
             Self::Word { words, .. } => {
                 format!(
                     "one of {}",
-                    super::super::suggest::one_of(words.iter().copied())
+                    crate::config::suggest::one_of(words.iter().copied())
                 )
             }
             Self::Flag => "true or false".to_owned(),

@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use smallvec::SmallVec;
 
 use super::node::{Entry, Kind, Node, Resolved};
-use super::report::{Notes, Path, Pos, Said};
+use crate::config::report::{Notes, Path, Pos, Said};
 use crate::config::suggest::quoted;
 
 /// The entries of a map with its merge keys carried out.

@@ -6,7 +6,8 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde::Deserialize;
 
-use super::{Compiled, MAX_FILE_BYTES, PolicyDefaults, Report, Source, load};
+use super::{Compiled, MAX_FILE_BYTES, PolicyDefaults, Source, load};
+use crate::config::Report;
 use crate::policy::DescriptorSpec;
 
 #[test]

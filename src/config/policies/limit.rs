@@ -2,8 +2,8 @@
 
 use super::PolicyDefaults;
 use super::fields::{Kind, Level};
-use super::report::{Notes, Path, Pos, Said};
 use super::walk::RawMap;
+use crate::config::report::{Notes, Path, Pos, Said};
 use crate::config::suggest::{nearest, one_of, quoted};
 use crate::model::{Algorithm, DeniedHits, Quota, QuotaError, Unit, Window};
 use crate::policy::Limit;

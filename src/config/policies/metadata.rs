@@ -5,7 +5,7 @@
 
 use super::flat::Flat;
 use super::node::{Kind, Node, Resolved};
-use super::report::{Notes, Path, Said};
+use crate::config::report::{Notes, Path, Said};
 use crate::model::Value;
 
 /// Maps and lists inside each other.

@@ -24,7 +24,6 @@ mod metadata;
 mod node;
 mod reader;
 mod replaces;
-mod report;
 mod rule_path;
 mod schema;
 mod walk;
@@ -39,10 +38,10 @@ mod hostile_tests;
 mod tests;
 
 pub use diff::{Change, Kind as ChangeKind, diff};
-pub use report::{Problem, Report, Severity};
 pub use schema::{policy_table, schema};
 
-use report::{Notes, Path, Pos};
+use super::Report;
+use super::report::{Notes, Path, Pos};
 
 /// The largest policy file in bytes.
 pub const MAX_FILE_BYTES: usize = 64 * 1024 * 1024;

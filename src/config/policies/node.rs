@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::report::Pos;
+use crate::config::report::Pos;
 
 /// A node. Cloning is cheap: lists and maps are shared.
 #[derive(Clone, Debug)]
@@ -63,7 +63,7 @@ impl Scalar<'_> {
     }
 
     fn describe(&self) -> String {
-        let text = super::super::suggest::quoted(&self.text);
+        let text = crate::config::suggest::quoted(&self.text);
         match self.resolve() {
             Resolved::Null => "nothing".to_owned(),
             Resolved::Bool(_) => format!("the boolean {}", self.text),

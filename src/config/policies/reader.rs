@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::node::{Entry, Kind, Node, Scalar};
-use super::report::{Notes, Path, Pos, Said};
+use crate::config::report::{Notes, Path, Pos, Said};
 
 /// Lists and maps inside each other.
 pub(super) const MAX_DEPTH: usize = 128;

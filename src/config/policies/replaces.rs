@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::report::{Path, Pos, Problem, Report, Severity};
+use crate::config::report::{Path, Pos, Problem, Report, Severity};
 use crate::config::suggest::{nearest, quoted};
 
 /// The names in a domain.

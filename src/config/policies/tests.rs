@@ -1,7 +1,8 @@
 //! What a policy means once it is read.
 
-use super::{Compiled, DomainDefaults, PolicyDefaults, Report, Source, load, policy_table, schema};
-use crate::config::policies::fields::FIELDS;
+use super::fields::FIELDS;
+use super::{Compiled, DomainDefaults, PolicyDefaults, Source, load, policy_table, schema};
+use crate::config::Report;
 use crate::model::{Algorithm, DeniedHits, Quota, Unit, Value, Window};
 use crate::policy::{DescriptorSpec, Limit, Rule};
 

@@ -10,7 +10,7 @@ use super::fields::{FIELDS, Field, Kind as FieldKind, Level};
 use super::flat::{Flat, FlatEntry};
 use super::metadata;
 use super::node::{Kind, Node, Resolved, Scalar};
-use super::report::{Notes, Path, Pos, Said};
+use crate::config::report::{Notes, Path, Pos, Said};
 use crate::config::suggest::{nearest, quoted};
 use crate::model::Value;
 

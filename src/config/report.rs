@@ -1,13 +1,13 @@
-//! Problems and where they are: what the operator sees when a policy is refused.
+//! Problems and where they are: what the operator sees when policies or settings are refused.
 //!
 //! A [`Report`] takes every problem of every file and prints them in the order of the files, one
 //! line each: `file:line:column: path: message (hint)`. A warning says so before its path. Only
-//! errors refuse a policy.
+//! errors refuse.
 
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
-/// Everything that was found in a set of policy files.
+/// Everything that was found in a set of policy files, or in the settings.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     problems: Vec<Problem>,
@@ -55,7 +55,7 @@ impl Report {
             .count()
     }
 
-    pub(super) fn push(&mut self, problem: Problem) {
+    pub(in crate::config) fn push(&mut self, problem: Problem) {
         if self.problems.len() < Self::MAX_PROBLEMS {
             self.problems.push(problem);
             return;
@@ -68,7 +68,7 @@ impl Report {
 
     /// Puts the problems in the order of the files' names, lines and columns. The same sentence
     /// about the same place, seen through two aliases, stays once.
-    pub(super) fn sort(&mut self) {
+    pub(in crate::config) fn sort(&mut self) {
         self.problems.sort_by(|a, b| {
             (&a.file, a.line, a.column, &a.path).cmp(&(&b.file, b.line, b.column, &b.path))
         });
@@ -98,9 +98,9 @@ impl std::error::Error for Report {}
 /// One thing that is wrong, or looks wrong, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Whether it refuses the policy.
+    /// Whether it refuses what it is about.
     pub severity: Severity,
-    /// The file's name, as it was given.
+    /// The file's name, as it was given; or an environment variable's.
     pub file: Arc<str>,
     /// The line, counted from 1; 0 if the problem is not in one place.
     pub line: u32,
@@ -146,25 +146,27 @@ pub enum Severity {
 
 /// A place in a file, counted from 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Pos {
-    pub(super) line: u32,
-    pub(super) column: u32,
+pub(in crate::config) struct Pos {
+    pub(in crate::config) line: u32,
+    pub(in crate::config) column: u32,
 }
 
 /// A place in a document, built on the way down and written only when there is something to say.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Path<'p> {
+pub(in crate::config) enum Path<'p> {
     Root,
     Key(&'p Self, &'p str),
     Index(&'p Self, usize),
+    /// As somebody else wrote it.
+    Written(&'p str),
 }
 
 impl<'p> Path<'p> {
-    pub(super) const fn key(&'p self, key: &'p str) -> Self {
+    pub(in crate::config) const fn key(&'p self, key: &'p str) -> Self {
         Path::Key(self, key)
     }
 
-    pub(super) const fn index(&'p self, index: usize) -> Self {
+    pub(in crate::config) const fn index(&'p self, index: usize) -> Self {
         Path::Index(self, index)
     }
 }
@@ -173,6 +175,7 @@ impl fmt::Display for Path<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Path::Root => Ok(()),
+            Path::Written(path) => f.write_str(path),
             Path::Key(parent, key) => {
                 write!(f, "{parent}")?;
                 if !matches!(parent, Path::Root) {
@@ -181,7 +184,7 @@ impl fmt::Display for Path<'_> {
                 if is_plain(key) {
                     f.write_str(key)
                 } else {
-                    f.write_str(&super::super::suggest::quoted(key))
+                    f.write_str(&super::suggest::quoted(key))
                 }
             }
             Path::Index(parent, index) => write!(f, "{parent}[{index}]"),
@@ -191,13 +194,13 @@ impl fmt::Display for Path<'_> {
 
 /// The problems of one file on their way into the report.
 #[derive(Debug)]
-pub(super) struct Notes<'r> {
-    pub(super) file: Arc<str>,
-    pub(super) report: &'r mut Report,
+pub(in crate::config) struct Notes<'r> {
+    pub(in crate::config) file: Arc<str>,
+    pub(in crate::config) report: &'r mut Report,
 }
 
 impl<'r> Notes<'r> {
-    pub(super) fn new(file: &Arc<str>, report: &'r mut Report) -> Self {
+    pub(in crate::config) fn new(file: &Arc<str>, report: &'r mut Report) -> Self {
         Self {
             file: Arc::clone(file),
             report,
@@ -205,20 +208,20 @@ impl<'r> Notes<'r> {
     }
 
     /// How many errors there are so far, in all files.
-    pub(super) fn errors(&self) -> usize {
+    pub(in crate::config) fn errors(&self) -> usize {
         self.report.errors()
     }
 
-    pub(super) fn error(&mut self, pos: Pos, path: &Path<'_>, said: impl Into<Said>) {
+    pub(in crate::config) fn error(&mut self, pos: Pos, path: &Path<'_>, said: impl Into<Said>) {
         self.push(Severity::Error, pos, path, said.into());
     }
 
-    pub(super) fn warning(&mut self, pos: Pos, path: &Path<'_>, said: impl Into<Said>) {
+    pub(in crate::config) fn warning(&mut self, pos: Pos, path: &Path<'_>, said: impl Into<Said>) {
         self.push(Severity::Warning, pos, path, said.into());
     }
 
     /// Whether further problems are only counted, so that hints need not be looked for.
-    pub(super) fn is_full(&self) -> bool {
+    pub(in crate::config) fn is_full(&self) -> bool {
         self.report.problems.len() >= Report::MAX_PROBLEMS
     }
 
@@ -237,7 +240,7 @@ impl<'r> Notes<'r> {
 
 /// A problem's message, with or without a hint.
 #[derive(Clone, Debug)]
-pub(super) struct Said {
+pub(in crate::config) struct Said {
     message: String,
     hint: Option<String>,
 }
@@ -258,11 +261,18 @@ impl From<String> for Said {
 }
 
 impl Said {
-    pub(super) fn with_hint(message: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(in crate::config) fn with_hint(
+        message: impl Into<String>,
+        hint: impl Into<String>,
+    ) -> Self {
         Self {
             message: message.into(),
             hint: Some(hint.into()),
         }
+    }
+
+    pub(in crate::config) fn into_parts(self) -> (String, Option<String>) {
+        (self.message, self.hint)
     }
 }
 

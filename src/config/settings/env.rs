@@ -1,0 +1,112 @@
+//! `TOLLGATE_<PATH>` variables: `TOLLGATE_LISTEN__GRPC` sets `listen.grpc`.
+
+use serde_yaml::{Mapping, Value};
+
+use super::load::explain;
+use super::{Settings, table};
+use crate::config::report::{Problem, Report, Severity};
+use crate::config::suggest::nearest;
+
+/// What all of them begin with.
+const PREFIX: &str = "TOLLGATE_";
+
+/// Between the steps of a path.
+const STEP: &str = "__";
+
+/// The variable that sets what stands at `path`.
+pub(super) fn variable(path: &str) -> String {
+    format!("{PREFIX}{}", path.to_uppercase().replace('.', STEP))
+}
+
+/// Sets what the variables say, each for itself, in the order of their names.
+pub(super) fn apply(
+    settings: &mut Settings,
+    env: impl Iterator<Item = (String, String)>,
+    report: &mut Report,
+) {
+    let mut variables: Vec<(String, String)> =
+        env.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    variables.sort();
+    for (name, text) in variables {
+        match path_of(&name, settings) {
+            None => report.push(problem(Severity::Warning, &name, "no such setting", {
+                let known: Vec<String> = table::paths().map(variable).collect();
+                let near = nearest(&name, known.iter().map(String::as_str));
+                near.map(|near| format!("did you mean {near}?"))
+            })),
+            Some(path) => match with(settings, &path, &text) {
+                Ok(changed) => *settings = changed,
+                Err(error) => {
+                    let (message, hint) = explain(&error).into_parts();
+                    report.push(problem(Severity::Error, &name, &message, hint));
+                }
+            },
+        }
+    }
+}
+
+fn problem(severity: Severity, name: &str, message: &str, hint: Option<String>) -> Problem {
+    Problem {
+        severity,
+        file: name.into(),
+        line: 0,
+        column: 0,
+        path: String::new(),
+        message: message.to_owned(),
+        hint,
+    }
+}
+
+/// The setting that a variable names.
+fn path_of(name: &str, settings: &Settings) -> Option<Vec<String>> {
+    if let Some(path) = table::paths().find(|path| variable(path) == name) {
+        return Some(path.split('.').map(str::to_owned).collect());
+    }
+    let domain = name.strip_prefix(PREFIX)?.strip_prefix("DOMAINS__")?;
+    let (domain, field) = domain.rsplit_once(STEP)?;
+    let field = field.to_lowercase();
+    if domain.is_empty()
+        || !table::DOMAIN_FIELDS
+            .iter()
+            .any(|(known, _)| *known == field)
+    {
+        return None;
+    }
+    // Names of variables are upper case and have no hyphens, those of domains need not be.
+    let same = |known: &&String| known.replace(['-', '.'], "_").eq_ignore_ascii_case(domain);
+    let domain = match settings.domains.keys().find(same) {
+        Some(known) => known.clone(),
+        None => domain.to_lowercase(),
+    };
+    Some(vec!["domains".to_owned(), domain, field])
+}
+
+/// The settings with one of them changed to what `text` says.
+fn with(settings: &Settings, path: &[String], text: &str) -> Result<Settings, String> {
+    // As YAML reads it; what is no YAML, or a number where a text belongs, is taken as text.
+    let scalar = serde_yaml::from_str::<Value>(text)
+        .ok()
+        .filter(|value| !matches!(value, Value::Mapping(_) | Value::Sequence(_) | Value::Null))
+        .unwrap_or_else(|| Value::String(text.to_owned()));
+    replaced(settings, path, scalar).or_else(|error| {
+        replaced(settings, path, Value::String(text.to_owned())).map_err(|_same| error)
+    })
+}
+
+fn replaced(settings: &Settings, path: &[String], scalar: Value) -> Result<Settings, String> {
+    let mut all = serde_yaml::to_value(settings).map_err(|error| error.to_string())?;
+    let mut at = &mut all;
+    for step in path {
+        if !at.is_mapping() {
+            *at = Value::Mapping(Mapping::new());
+        }
+        let Value::Mapping(map) = at else {
+            return Err("no such setting".to_owned());
+        };
+        at = map
+            .entry(Value::String(step.clone()))
+            .or_insert(Value::Null);
+    }
+    *at = scalar;
+    serde_path_to_error::deserialize(all).map_err(|error| error.into_inner().to_string())
+}

@@ -1,0 +1,172 @@
+//! Settings from their three sources, and what is wrong with them.
+
+use std::path::PathBuf;
+
+use super::{ListenAddr, Settings, env};
+use crate::config::report::{Notes, Path, Pos, Problem, Report, Said, Severity};
+use crate::config::suggest::{nearest, one_of, quoted};
+
+/// Settings that may take effect.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings.
+    pub settings: Settings,
+    /// What looks wrong but was accepted. It holds no errors.
+    pub warnings: Report,
+}
+
+/// What the command line says; it wins over everything else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Overrides {
+    /// `policies.path`.
+    pub policies: Option<PathBuf>,
+    /// `listen.grpc`.
+    pub grpc: Option<ListenAddr>,
+    /// `listen.http`.
+    pub http: Option<ListenAddr>,
+    /// `listen.admin`.
+    pub admin: Option<ListenAddr>,
+}
+
+impl Settings {
+    /// Puts the settings together: `flags`, then the variables of `env` whose names begin with
+    /// `TOLLGATE_`, then the `file` (its name and its bytes), then the defaults.
+    ///
+    /// # Errors
+    /// If the file or a variable cannot be accepted. The report has the file's first problem and
+    /// that of every variable.
+    pub fn load(
+        file: Option<(&str, &[u8])>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: Overrides,
+    ) -> Result<Loaded, Report> {
+        let mut report = Report::default();
+        let mut settings = match file {
+            Some((name, bytes)) => read(bytes, &mut Notes::new(&name.into(), &mut report)),
+            None => Some(Self::default()),
+        }
+        .unwrap_or_default();
+        env::apply(&mut settings, env, &mut report);
+        flags.apply(&mut settings);
+        note_clashes(&settings, &mut report);
+        if report.errors() > 0 {
+            return Err(report);
+        }
+        Ok(Loaded {
+            settings,
+            warnings: report,
+        })
+    }
+}
+
+impl Overrides {
+    fn apply(self, settings: &mut Settings) {
+        let listen = &mut settings.listen;
+        for (flag, setting) in [
+            (self.grpc, &mut listen.grpc),
+            (self.http, &mut listen.http),
+            (self.admin, &mut listen.admin),
+        ] {
+            if let Some(address) = flag {
+                *setting = address;
+            }
+        }
+        if let Some(path) = self.policies {
+            settings.policies.path = path;
+        }
+    }
+}
+
+/// Reads the file. None if there is a problem, which is noted.
+fn read(bytes: &[u8], notes: &mut Notes<'_>) -> Option<Settings> {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        notes.error(Pos::default(), &Path::Root, "the file is not UTF-8");
+        return None;
+    };
+    // A file of comments says nothing, which is no mistake.
+    let says_something = |line: &str| {
+        let line = line.trim_start_matches('\u{feff}').trim();
+        !line.is_empty() && !line.starts_with('#') && line != "---"
+    };
+    if !text.lines().any(says_something) {
+        return Some(Settings::default());
+    }
+    match serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)) {
+        Ok(settings) => Some(settings),
+        Err(error) => {
+            let path = error.path().to_string();
+            let error = error.into_inner();
+            let pos = error.location().map_or_else(Pos::default, |place| Pos {
+                line: u32::try_from(place.line()).unwrap_or(u32::MAX),
+                column: u32::try_from(place.column()).unwrap_or(u32::MAX),
+            });
+            let path = if path == "." { "" } else { &path };
+            notes.error(pos, &Path::Written(path), explain(&bare(&error, pos)));
+            None
+        }
+    }
+}
+
+/// serde_yaml's message without the place and the path that it adds.
+fn bare(error: &serde_yaml::Error, pos: Pos) -> String {
+    let message = error.to_string();
+    let place = format!(" at line {} column {}", pos.line, pos.column);
+    let message = message.strip_suffix(&place).unwrap_or(&message);
+    // A path is one word; what serde says of a value has spaces before its first colon.
+    match message.split_once(": ") {
+        Some((path, rest)) if !path.contains(' ') => rest.to_owned(),
+        _ => message.to_owned(),
+    }
+}
+
+/// serde's message in the words of operators, with a hint where there is one.
+pub(super) fn explain(message: &str) -> Said {
+    let mut names = message.split('`').skip(1).step_by(2);
+    let Some(written) = names.next() else {
+        return message.into();
+    };
+    let known: Vec<&str> = names.collect();
+    let hint = match nearest(written, known.iter().copied()) {
+        Some(near) => format!("did you mean {}?", quoted(near)),
+        None => one_of(known),
+    };
+    let written = quoted(written);
+    if message.starts_with("unknown field ") {
+        Said::with_hint(format!("unknown setting {written}"), hint)
+    } else if message.starts_with("unknown variant ") {
+        Said::with_hint(format!("unknown value {written}"), hint)
+    } else if message.starts_with("duplicate field ") {
+        let message = format!("duplicate setting {written}");
+        Said::with_hint(message, "remove one of the two")
+    } else {
+        message.into()
+    }
+}
+
+/// Two listeners on one address: the second could not be bound, or would take the first's socket.
+fn note_clashes(settings: &Settings, report: &mut Report) {
+    let listen = &settings.listen;
+    for (first, second, address) in [
+        ("grpc", "http", &listen.http),
+        ("grpc", "admin", &listen.admin),
+        ("http", "admin", &listen.admin),
+    ] {
+        let other = if first == "grpc" {
+            &listen.grpc
+        } else {
+            &listen.http
+        };
+        let any_port = matches!(address, ListenAddr::Tcp { port: 0, .. });
+        if other == address && !any_port {
+            report.push(Problem {
+                severity: Severity::Error,
+                file: "settings".into(),
+                line: 0,
+                column: 0,
+                path: format!("listen.{second}"),
+                message: format!("{address} is also listen.{first}"),
+                hint: None,
+            });
+        }
+    }
+}
