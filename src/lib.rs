@@ -7,3 +7,4 @@ pub mod event;
 pub mod model;
 pub mod policy;
 pub mod store;
+pub mod telemetry;

@@ -1,0 +1,344 @@
+//! Log lines on standard error, as text for people or JSON for machines.
+//!
+//! The level can be changed while the service runs. Libraries below us (HTTP/2, gRPC) speak only
+//! from `warn` up, unless the level asks for everything (`debug`, `trace`): at `info` they would
+//! drown what an operator looks for. A line is written by the thread that logs, so nothing on the
+//! request path may log at `info` or above for every request.
+
+use std::fmt;
+use std::io::IsTerminal;
+use std::str::FromStr;
+
+use tracing::Subscriber;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry, fmt as lines};
+
+/// The least grave thing that is still logged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Level {
+    /// Something is broken, and somebody must act.
+    Error,
+    /// Something is wrong, and Tollgate goes on.
+    Warn,
+    /// What an operator wants to know of a healthy service.
+    #[default]
+    Info,
+    /// What happens inside, libraries included.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl Level {
+    /// Every level, the gravest first.
+    pub const ALL: [Self; 5] = [
+        Self::Error,
+        Self::Warn,
+        Self::Info,
+        Self::Debug,
+        Self::Trace,
+    ];
+
+    /// The name in settings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+
+    const fn filter(self) -> LevelFilter {
+        match self {
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn => LevelFilter::WARN,
+            Self::Info => LevelFilter::INFO,
+            Self::Debug => LevelFilter::DEBUG,
+            Self::Trace => LevelFilter::TRACE,
+        }
+    }
+
+    fn targets(self) -> Targets {
+        let below = match self {
+            Self::Error => LevelFilter::ERROR,
+            Self::Warn | Self::Info => LevelFilter::WARN,
+            Self::Debug | Self::Trace => self.filter(),
+        };
+        Targets::new()
+            .with_default(self.filter())
+            .with_targets(LIBRARIES.map(|library| (library, below)))
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Level {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        let found = Self::ALL.into_iter().find(|level| level.name() == text);
+        found.ok_or_else(|| UnknownName::new("log level", text, &Self::ALL.map(Self::name)))
+    }
+}
+
+/// How a line looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Format {
+    /// For people: one line, in colour on a terminal.
+    #[default]
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+impl Format {
+    /// Every format.
+    pub const ALL: [Self; 2] = [Self::Text, Self::Json];
+
+    /// The name in settings.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Format {
+    type Err = UnknownName;
+
+    fn from_str(text: &str) -> Result<Self, UnknownName> {
+        let found = Self::ALL.into_iter().find(|format| format.name() == text);
+        found.ok_or_else(|| UnknownName::new("log format", text, &Self::ALL.map(Self::name)))
+    }
+}
+
+/// A text that names no level or format.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("unknown {what} \"{text}\" (known: {known})")]
+pub struct UnknownName {
+    what: &'static str,
+    text: String,
+    known: String,
+}
+
+impl UnknownName {
+    fn new(what: &'static str, text: &str, known: &[&str]) -> Self {
+        Self {
+            what,
+            text: text.to_owned(),
+            known: known.join(", "),
+        }
+    }
+}
+
+/// Changes the level of a running log.
+#[derive(Clone, Debug)]
+pub struct LogHandle(reload::Handle<Targets, Registry>);
+
+impl LogHandle {
+    /// Logs from `level` up, from now on.
+    ///
+    /// # Errors
+    ///
+    /// When the log is gone.
+    pub fn set_level(&self, level: Level) -> Result<(), LogError> {
+        self.0
+            .reload(level.targets())
+            .map_err(|error| LogError(error.to_string()))
+    }
+}
+
+/// Why the log could not be set up or changed.
+#[derive(Debug, thiserror::Error)]
+#[error("the log cannot be set up: {0}")]
+pub struct LogError(String);
+
+/// Sends everything that is logged in this process to standard error.
+///
+/// # Errors
+///
+/// When the process has a log already.
+pub fn init(level: Level, format: Format) -> Result<LogHandle, LogError> {
+    let colour = format == Format::Text && std::io::stderr().is_terminal();
+    let (subscriber, handle) = subscriber(level, format, colour, std::io::stderr);
+    subscriber
+        .try_init()
+        .map_err(|error| LogError(error.to_string()))?;
+    Ok(handle)
+}
+
+fn subscriber<W>(
+    level: Level,
+    format: Format,
+    colour: bool,
+    writer: W,
+) -> (impl Subscriber + Send + Sync, LogHandle)
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let (filter, handle) = reload::Layer::new(level.targets());
+    let lines = lines::layer().with_writer(writer).with_ansi(colour);
+    let lines = match format {
+        Format::Text => lines.boxed(),
+        Format::Json => lines.json().flatten_event(true).boxed(),
+    };
+    let subscriber = Registry::default().with(lines.with_filter(filter));
+    (subscriber, LogHandle(handle))
+}
+
+/// Targets of the libraries that have much to say.
+const LIBRARIES: [&str; 5] = ["h2", "hyper", "hyper_util", "tonic", "tower"];
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl Captured {
+        fn text(&self) -> String {
+            String::from_utf8(self.0.lock().clone()).unwrap()
+        }
+    }
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'w> MakeWriter<'w> for Captured {
+        type Writer = Self;
+
+        fn make_writer(&'w self) -> Self {
+            self.clone()
+        }
+    }
+
+    fn logged(level: Level, format: Format, log: impl FnOnce(&LogHandle)) -> String {
+        let captured = Captured::default();
+        let (subscriber, handle) = subscriber(level, format, false, captured.clone());
+        tracing::subscriber::with_default(subscriber, || log(&handle));
+        captured.text()
+    }
+
+    #[test]
+    fn a_text_line_tells_level_message_and_fields() {
+        let text = logged(Level::Info, Format::Text, |_| {
+            tracing::warn!(path = "policies", "policies refused");
+            tracing::debug!("not shown");
+        });
+        assert_eq!(text.lines().count(), 1);
+        assert!(
+            text.contains(" WARN ") && text.contains("policies refused"),
+            "{text}"
+        );
+        assert!(text.contains("path=\"policies\""), "{text}");
+    }
+
+    #[test]
+    fn a_json_line_is_an_object_with_its_fields() {
+        let text = logged(Level::Info, Format::Json, |_| {
+            tracing::info!(rules = 3, "policies loaded");
+        });
+        let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+        assert_eq!(line["level"], "INFO");
+        assert_eq!(line["message"], "policies loaded");
+        assert_eq!(line["rules"], 3);
+        assert!(line["timestamp"].is_string());
+    }
+
+    #[test]
+    fn the_level_changes_while_it_runs() {
+        let text = logged(Level::Warn, Format::Text, |handle| {
+            let say = |what: &str| tracing::info!("{what}");
+            say("before");
+            handle.set_level(Level::Info).unwrap();
+            say("between");
+            handle.set_level(Level::Error).unwrap();
+            say("after");
+        });
+        assert!(text.contains("between"));
+        assert!(
+            !text.contains("before") && !text.contains("after"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn libraries_are_heard_from_warn_up_unless_debugging() {
+        let speak = |_: &LogHandle| {
+            tracing::info!(target: "h2::codec", "library info");
+            tracing::warn!(target: "hyper_util::server", "library warning");
+        };
+        let text = logged(Level::Info, Format::Text, speak);
+        assert!(
+            !text.contains("library info") && text.contains("library warning"),
+            "{text}"
+        );
+        assert!(!logged(Level::Error, Format::Text, speak).contains("library"));
+        assert!(logged(Level::Debug, Format::Text, speak).contains("library info"));
+    }
+
+    #[test]
+    fn names_read_back_and_others_are_refused_with_the_known_ones() {
+        for level in Level::ALL {
+            assert_eq!(level.to_string().parse(), Ok(level));
+        }
+        for format in Format::ALL {
+            assert_eq!(format.to_string().parse(), Ok(format));
+        }
+        let error = "verbose".parse::<Level>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unknown log level \"verbose\" (known: error, warn, info, debug, trace)"
+        );
+        assert!("xml".parse::<Format>().is_err());
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_written_harms_nobody() {
+        struct Broken;
+        impl io::Write for Broken {
+            fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+                Err(io::Error::from(io::ErrorKind::BrokenPipe))
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Ok(())
+            }
+        }
+        let (subscriber, _handle) = subscriber(Level::Info, Format::Text, false, || Broken);
+        tracing::subscriber::with_default(subscriber, || tracing::error!("unheard"));
+    }
+}

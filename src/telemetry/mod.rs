@@ -1,0 +1,187 @@
+//! What the service tells about itself: metrics and logs.
+//!
+//! [`Telemetry`] listens to the [`Events`] of the request path and numbers its rules ([`Meters`]).
+//! Listening never blocks, waits or fails: a decision is one addition in memory of the thread's
+//! own core, an answer one record in a histogram that only this core's threads write to. All the
+//! work is done when somebody asks: [`Telemetry::render`] gathers, sums over the cores and writes
+//! the Prometheus text, which takes tens of milliseconds with ten thousand series and so belongs
+//! on a thread that may block.
+//!
+//! Numbers that others keep (live keys, calls in flight) come from a closure that the composition
+//! root hands over ([`Telemetry::observe`]); this module knows neither store nor server. Nothing
+//! else in Tollgate knows OpenTelemetry or Prometheus.
+
+mod decisions;
+pub mod instruments;
+pub mod logs;
+mod render;
+mod shard;
+
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::{BoundHistogram, Histogram, MeterProvider};
+use opentelemetry_sdk::metrics::SdkMeterProvider;
+use prometheus::Registry;
+
+pub use render::{CONTENT_TYPE, RenderError};
+
+use crate::clock::Clock;
+use crate::event::{Answered, Decided, Events, Meters, Reloaded};
+use decisions::Decisions;
+
+/// Counts what happens, and shows it.
+pub struct Telemetry {
+    state: Arc<State>,
+    durations: Histogram<f64>,
+    /// The same histogram, once for each shard, so that no lock is shared by all cores.
+    bound: Box<[OnceLock<BoundHistogram<f64>>]>,
+    registry: Registry,
+    clock: Clock,
+    /// Owns the instruments.
+    _provider: SdkMeterProvider,
+}
+
+impl Telemetry {
+    /// Nothing counted yet. `clock` dates the policies.
+    ///
+    /// # Errors
+    ///
+    /// When the exporter cannot be registered, which would be a mistake in this module.
+    pub fn new(clock: Clock) -> Result<Self, SetUpError> {
+        let shards = shard::count();
+        let registry = Registry::new();
+        let exporter = opentelemetry_prometheus::exporter()
+            .with_registry(registry.clone())
+            .scope_info_enabled(false)
+            .without_target_info()
+            .build()
+            .map_err(|error| SetUpError(error.to_string()))?;
+        let provider = SdkMeterProvider::builder()
+            .with_reader(exporter)
+            .with_view(instruments::view)
+            .build();
+        let state = Arc::new(State {
+            decisions: Decisions::new(shards),
+            accepted: AtomicU64::new(0),
+            refused: AtomicU64::new(0),
+            loaded_millis: AtomicU64::new(0),
+            source: OnceLock::new(),
+        });
+        let telemetry = Self {
+            durations: instruments::register(&provider.meter("tollgate"), &state),
+            state,
+            bound: (0..shards).map(|_| OnceLock::new()).collect(),
+            registry,
+            clock,
+            _provider: provider,
+        };
+        // The series exists from the start, so that a rate over it has something to start from.
+        telemetry.duration_of(0);
+        Ok(telemetry)
+    }
+
+    /// Sets where the numbers of others come from. Called whenever metrics are rendered, several
+    /// times; must be cheap and must not panic. Only the first call has an effect.
+    pub fn observe(&self, source: impl Fn() -> Readings + Send + Sync + 'static) {
+        self.state.source.get_or_init(|| Box::new(source));
+    }
+
+    /// All metrics, in the Prometheus text format ([`CONTENT_TYPE`]). May take tens of
+    /// milliseconds: not for a thread that serves requests.
+    ///
+    /// # Errors
+    ///
+    /// When the text cannot be written: an instrument that Prometheus does not accept.
+    pub fn render(&self) -> Result<Vec<u8>, RenderError> {
+        render::text(&self.registry)
+    }
+
+    fn duration_of(&self, shard: usize) -> Option<&BoundHistogram<f64>> {
+        let slot = self.bound.get(shard)?;
+        Some(slot.get_or_init(|| {
+            let shard = i64::try_from(shard).unwrap_or(i64::MAX);
+            self.durations
+                .bind(&[KeyValue::new(instruments::SHARD, shard)])
+        }))
+    }
+}
+
+impl Events for Telemetry {
+    fn decided(&self, event: Decided<'_>) {
+        self.state.decisions.count(event);
+    }
+
+    fn answered(&self, event: Answered) {
+        if let Some(histogram) = self.duration_of(shard::of_this_thread(self.bound.len())) {
+            histogram.record(event.duration.as_secs_f64());
+        }
+    }
+
+    fn reloaded(&self, event: Reloaded) {
+        if event.accepted {
+            let now = self.clock.now().as_millis();
+            self.state.loaded_millis.store(now, Ordering::Relaxed);
+            self.state.accepted.fetch_add(1, Ordering::Relaxed);
+        } else {
+            self.state.refused.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Domain and rule must come from an operator, never from a request: each pair is kept for good.
+impl Meters for Telemetry {
+    fn meter(&self, domain: &str, rule: &str) -> u32 {
+        self.state.decisions.meter(domain, rule)
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Telemetry").finish_non_exhaustive()
+    }
+}
+
+/// Numbers that others keep, as they are now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Readings {
+    /// Keys with a counter of their own.
+    pub live_keys: u64,
+    /// Most of them.
+    pub key_limit: u64,
+    /// Keys removed since nothing in them counted any more, ever.
+    pub expired: u64,
+    /// Checks decided by shared counters since the table was full, ever.
+    pub overflow_decisions: u64,
+    /// Refunds ignored since their key shares a counter, ever.
+    pub overflow_refunds: u64,
+    /// Rules in force.
+    pub rules: u64,
+    /// Calls not answered yet.
+    pub in_flight: u64,
+}
+
+/// Why telemetry could not be set up: a mistake in Tollgate, not in its settings.
+#[derive(Debug, thiserror::Error)]
+#[error("metrics cannot be set up: {0}; this is a bug in Tollgate, please report it")]
+pub struct SetUpError(String);
+
+/// What the instruments read when they are collected.
+struct State {
+    decisions: Decisions,
+    accepted: AtomicU64,
+    refused: AtomicU64,
+    loaded_millis: AtomicU64,
+    source: OnceLock<Box<dyn Fn() -> Readings + Send + Sync>>,
+}
+
+impl State {
+    fn readings(&self) -> Option<Readings> {
+        self.source.get().map(|read| read())
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,236 @@
+use std::time::Duration;
+
+use super::*;
+use crate::clock::Timestamp;
+use crate::event::Outcome;
+
+fn telemetry() -> Telemetry {
+    let noon = Timestamp::from_millis(1_700_000_000_500);
+    Telemetry::new(Clock::manual(noon)).unwrap()
+}
+
+fn text(telemetry: &Telemetry) -> String {
+    String::from_utf8(telemetry.render().unwrap()).unwrap()
+}
+
+/// The value of a series, named as it is written.
+fn value(text: &str, series: &str) -> Option<f64> {
+    text.lines()
+        .find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
+        .map(|value| value.parse().unwrap())
+}
+
+const READINGS: Readings = Readings {
+    live_keys: 1,
+    key_limit: 2,
+    expired: 3,
+    overflow_decisions: 4,
+    overflow_refunds: 5,
+    rules: 6,
+    in_flight: 7,
+};
+
+#[test]
+fn every_metric_has_the_name_that_dashboards_use() {
+    let telemetry = telemetry();
+    telemetry.observe(|| READINGS);
+    telemetry.reloaded(Reloaded { accepted: true });
+    let meter = telemetry.meter("shop", "plan=gold,user_id");
+    telemetry.decided(Decided {
+        meter,
+        label: None,
+        outcome: Outcome::Denied,
+    });
+    let text = text(&telemetry);
+    let types: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .collect();
+    assert_eq!(
+        types,
+        [
+            "tollgate_build_info gauge",
+            "tollgate_decision_duration_seconds histogram",
+            "tollgate_decisions_total counter",
+            "tollgate_metric_series_overflow_total counter",
+            "tollgate_policy_loaded_timestamp_seconds gauge",
+            "tollgate_policy_reloads_total counter",
+            "tollgate_policy_rules gauge",
+            "tollgate_requests_in_flight gauge",
+            "tollgate_store_expired_total counter",
+            "tollgate_store_key_limit gauge",
+            "tollgate_store_keys gauge",
+            "tollgate_store_overflow_decisions_total counter",
+            "tollgate_store_overflow_refunds_total counter",
+        ]
+    );
+    assert_eq!(types.len(), instruments::ALL.len());
+    for instrument in instruments::ALL {
+        let exported = instrument.name.replace('.', "_");
+        let help = format!("# HELP {exported}");
+        let line = text.lines().find(|line| line.starts_with(&help));
+        assert!(
+            line.is_some_and(|l| l.ends_with(instrument.help)),
+            "{instrument:?}"
+        );
+    }
+    for (series, expected) in [
+        (
+            "tollgate_decisions_total{domain=\"shop\",outcome=\"denied\",rule=\"plan=gold,user_id\"}",
+            1.0,
+        ),
+        ("tollgate_metric_series_overflow_total", 0.0),
+        ("tollgate_policy_loaded_timestamp_seconds", 1_700_000_000.5),
+        ("tollgate_policy_reloads_total{result=\"accepted\"}", 1.0),
+        ("tollgate_policy_reloads_total{result=\"refused\"}", 0.0),
+        ("tollgate_policy_rules", 6.0),
+        ("tollgate_requests_in_flight", 7.0),
+        ("tollgate_store_expired_total", 3.0),
+        ("tollgate_store_key_limit", 2.0),
+        ("tollgate_store_keys", 1.0),
+        ("tollgate_store_overflow_decisions_total", 4.0),
+        ("tollgate_store_overflow_refunds_total", 5.0),
+    ] {
+        assert_eq!(value(&text, series), Some(expected), "{series}\n{text}");
+    }
+}
+
+#[test]
+fn the_build_says_which_it_is() {
+    let text = text(&telemetry());
+    let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("tollgate_build_info{"))
+        .unwrap();
+    assert!(line.contains(&version) && line.ends_with(" 1"), "{line}");
+}
+
+#[test]
+fn no_text_tells_of_the_library_that_made_it() {
+    let text = text(&telemetry());
+    assert!(
+        !text.contains("otel_") && !text.contains("target_info"),
+        "{text}"
+    );
+    assert!(!text.contains("shard="), "{text}");
+}
+
+#[test]
+fn numbers_of_others_are_absent_until_they_can_be_read() {
+    let telemetry = telemetry();
+    assert!(!text(&telemetry).contains("tollgate_store_keys"));
+    telemetry.observe(|| READINGS);
+    telemetry.observe(Readings::default);
+    assert_eq!(value(&text(&telemetry), "tollgate_store_keys"), Some(1.0));
+}
+
+#[test]
+fn numbers_of_others_are_read_anew_each_time() {
+    let telemetry = telemetry();
+    let live = Arc::new(AtomicU64::new(1));
+    let source = Arc::clone(&live);
+    telemetry.observe(move || Readings {
+        live_keys: source.load(Ordering::Relaxed),
+        ..Readings::default()
+    });
+    assert_eq!(value(&text(&telemetry), "tollgate_store_keys"), Some(1.0));
+    live.store(0, Ordering::Relaxed);
+    assert_eq!(value(&text(&telemetry), "tollgate_store_keys"), Some(0.0));
+}
+
+#[test]
+fn durations_of_all_threads_are_one_histogram() {
+    let telemetry = telemetry();
+    let empty = "tollgate_decision_duration_seconds_count";
+    assert_eq!(value(&text(&telemetry), empty), Some(0.0));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for micros in [10, 30, 20_000, 2_000_000] {
+                    let duration = Duration::from_micros(micros);
+                    telemetry.answered(Answered { duration });
+                }
+            });
+        }
+    });
+    let text = text(&telemetry);
+    for (series, expected) in [
+        ("_bucket{le=\"0.000025\"}", 8.0),
+        ("_bucket{le=\"0.00005\"}", 16.0),
+        ("_bucket{le=\"0.015\"}", 16.0),
+        ("_bucket{le=\"0.02\"}", 24.0),
+        ("_bucket{le=\"1\"}", 24.0),
+        ("_bucket{le=\"+Inf\"}", 32.0),
+        ("_count", 32.0),
+    ] {
+        let series = format!("tollgate_decision_duration_seconds{series}");
+        assert_eq!(value(&text, &series), Some(expected), "{series}\n{text}");
+    }
+    let sum = value(&text, "tollgate_decision_duration_seconds_sum").unwrap();
+    assert!((sum - 16.160_32).abs() < 1e-9, "{sum}");
+}
+
+#[test]
+fn refused_policies_keep_the_time_of_those_in_force() {
+    let telemetry = telemetry();
+    let loaded = "tollgate_policy_loaded_timestamp_seconds";
+    assert_eq!(value(&text(&telemetry), loaded), Some(0.0));
+    telemetry.reloaded(Reloaded { accepted: true });
+    telemetry
+        .clock
+        .set(Timestamp::from_millis(1_800_000_000_000));
+    telemetry.reloaded(Reloaded { accepted: false });
+    let text = text(&telemetry);
+    assert_eq!(value(&text, loaded), Some(1_700_000_000.5));
+    let refused = "tollgate_policy_reloads_total{result=\"refused\"}";
+    assert_eq!(value(&text, refused), Some(1.0));
+}
+
+#[test]
+fn ten_thousand_series_and_their_overflow_reach_the_text_and_sum_up() {
+    let telemetry = telemetry();
+    let mut all = 0;
+    for rule in 0..2_600 {
+        let meter = telemetry.meter("d", &format!("rule{rule}"));
+        for outcome in &Outcome::ALL[..4] {
+            telemetry.decided(Decided {
+                meter,
+                label: None,
+                outcome: *outcome,
+            });
+            all += 1;
+        }
+    }
+    for _ in 0..2 {
+        let text = text(&telemetry);
+        let series: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with("tollgate_decisions_total{"))
+            .collect();
+        let sum: u64 = series
+            .iter()
+            .map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum();
+        assert_eq!(sum, all);
+        let named = series.iter().filter(|l| !l.contains(decisions::OTHER));
+        assert_eq!(named.count(), decisions::MAX_SERIES);
+        let overflow = value(&text, "tollgate_metric_series_overflow_total");
+        assert_eq!(overflow, Some(400.0));
+    }
+}
+
+#[test]
+fn odd_labels_stay_inside_their_quotes() {
+    let telemetry = telemetry();
+    let meter = telemetry.meter("d", "path");
+    telemetry.decided(Decided {
+        meter,
+        label: Some("a\"} 1\nb\\"),
+        outcome: Outcome::Allowed,
+    });
+    let text = text(&telemetry);
+    let series =
+        "tollgate_decisions_total{domain=\"d\",outcome=\"allowed\",rule=\"a\\\"} 1\\nb\\\\\"}";
+    assert_eq!(value(&text, series), Some(1.0), "{text}");
+}
