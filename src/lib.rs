@@ -6,5 +6,6 @@ pub mod config;
 pub mod event;
 pub mod model;
 pub mod policy;
+pub mod provider;
 pub mod store;
 pub mod telemetry;

@@ -1,0 +1,224 @@
+//! Policy files, read whole.
+//!
+//! [`read`] returns every file that counts, in name order, or an error; never a part of them, and
+//! never none: an empty set of policies would let everything pass. All of it was there at one
+//! moment: it reads twice and starts over if anything changed, so that two halves of two versions
+//! never become policies. It does not look into the files.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use super::walk::{MAX_ENTRIES, MAX_FILES, Tree};
+
+/// A policy file as it was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyFile {
+    /// Its path, as it is shown to people.
+    pub name: String,
+    /// What is in it.
+    pub bytes: Vec<u8>,
+}
+
+/// Reads `path`: a file of any name, or a folder. Of a folder, and the folders in it, `*.yaml` and
+/// `*.yml` count, in the order of their paths; names that start with a dot do not. Links are
+/// followed. Blocks while it reads.
+///
+/// # Errors
+///
+/// [`ReadError`], for a missing or unreadable path, and for anything that leaves doubt which
+/// policies are meant.
+pub fn read(path: &Path) -> Result<Vec<PolicyFile>, ReadError> {
+    for attempt in 1..=ATTEMPTS {
+        match contents(path) {
+            Ok(files) if files.is_empty() => return Err(ReadError::Empty(path.to_owned())),
+            Ok(files) if is_still(path, &files)? => return Ok(files),
+            Ok(_) => {}
+            Err(error) if error.is_gone() && attempt < ATTEMPTS => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Err(ReadError::Changing(path.to_owned()))
+}
+
+/// Why policies could not be read. Each says what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Files changed each time that they were read.
+    #[error(
+        "policies at {} change faster than they can be read; write them elsewhere and rename the \
+         finished folder into place", .0.display()
+    )]
+    Changing(PathBuf),
+    /// The folder has no policy file.
+    #[error(
+        "policies folder {} has no policy file (*.yaml or *.yml; names that start with a dot do \
+         not count), and without rules everything would be allowed; put a policy there, or point \
+         the policies path at the folder that has them", .0.display()
+    )]
+    Empty(PathBuf),
+    /// A link leads back to a folder that it is in.
+    #[error("{} is a link to a folder that contains it; remove the link", .0.display())]
+    Loop(PathBuf),
+    /// Nothing is there.
+    #[error(
+        "policies path {} does not exist; create it, or point the policies path at the file or \
+         folder that has the policies", .0.display()
+    )]
+    Missing(PathBuf),
+    /// A pipe, socket or device.
+    #[error("{} is not a file or folder; remove it or rename it to end otherwise", .0.display())]
+    NotAFile(PathBuf),
+    /// A file is too large.
+    #[error(
+        "policy file {} is larger than {} MiB; is it a policy? split it, or move it elsewhere",
+        .0.display(), MAX_FILE_BYTES >> 20
+    )]
+    TooLarge(PathBuf),
+    /// There is too much to look through.
+    #[error(
+        "policies folder has more than {MAX_ENTRIES} entries, up to {}; point the policies path \
+         at a folder that has only policies", .0.display()
+    )]
+    TooManyEntries(PathBuf),
+    /// There are too many files.
+    #[error(
+        "policies folder has more than {MAX_FILES} policy files, {} is one too many; merge some, \
+         or point the policies path at a folder that has only policies", .0.display()
+    )]
+    TooManyFiles(PathBuf),
+    /// All files together are too large.
+    #[error(
+        "policy files are larger than {} MiB together, {} is one too many; point the policies \
+         path at a folder that has only policies", MAX_TOTAL_BYTES >> 20, .0.display()
+    )]
+    TooMuch(PathBuf),
+    /// The system refused.
+    #[error("cannot read {}: {error}; {}", path.display(), advice(error))]
+    Unreadable {
+        /// What was to be read.
+        path: PathBuf,
+        /// Why not.
+        #[source]
+        error: io::Error,
+    },
+}
+
+impl ReadError {
+    /// Something was there a moment ago.
+    fn is_gone(&self) -> bool {
+        matches!(self, Self::Unreadable { error, .. } if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// Tells contents apart: of files, or of the reason why there are none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    pub(super) fn of(read: &Result<Vec<PolicyFile>, ReadError>) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        let mut part = |bytes: &[u8]| {
+            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+            hasher.update(&length.to_le_bytes());
+            hasher.update(bytes);
+        };
+        match read {
+            Ok(files) => {
+                for file in files {
+                    part(file.name.as_bytes());
+                    part(&file.bytes);
+                }
+            }
+            // No list of files has an odd number of parts.
+            Err(error) => part(error.to_string().as_bytes()),
+        }
+        Self(*hasher.finalize().as_bytes())
+    }
+}
+
+/// One pass over everything.
+fn contents(path: &Path) -> Result<Vec<PolicyFile>, ReadError> {
+    let mut left = MAX_TOTAL_BYTES;
+    let mut files = Vec::new();
+    for path in found(path)? {
+        let bytes = content(&path)?;
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        left = left
+            .checked_sub(length)
+            .ok_or_else(|| ReadError::TooMuch(path.clone()))?;
+        files.push(PolicyFile {
+            name: shown(&path),
+            bytes,
+        });
+    }
+    Ok(files)
+}
+
+/// Whether a second pass sees the same. Then all of it was there at once, between the two; times
+/// of change are too coarse to tell that.
+fn is_still(path: &Path, files: &[PolicyFile]) -> Result<bool, ReadError> {
+    let found = found(path)?;
+    if found.len() != files.len() {
+        return Ok(false);
+    }
+    for (path, file) in found.iter().zip(files) {
+        let same = shown(path) == file.name
+            && match content(path) {
+                Ok(bytes) => bytes == file.bytes,
+                Err(error) if error.is_gone() => false,
+                Err(error) => return Err(error),
+            };
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn found(path: &Path) -> Result<Vec<PathBuf>, ReadError> {
+    let mut tree = Tree::default();
+    tree.fill(path)?;
+    Ok(tree.files.into_iter().map(|found| found.path).collect())
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
+
+fn content(path: &Path) -> Result<Vec<u8>, ReadError> {
+    let unreadable = |error| ReadError::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
+    let file = File::open(path).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(unreadable)?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length <= MAX_FILE_BYTES) {
+        Ok(bytes)
+    } else {
+        Err(ReadError::TooLarge(path.to_owned()))
+    }
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => "give the user that runs tollgate the right to read it",
+        io::ErrorKind::NotFound => "it is a link to something that does not exist: repair it",
+        _ => "repair it, or move it out of the policies folder",
+    }
+}
+
+/// How often to start over when files change while they are read.
+const ATTEMPTS: u32 = 3;
+
+/// Most of one file: a hundred thousand rules take a sixth of it.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// Most of all files.
+const MAX_TOTAL_BYTES: u64 = 256 << 20;
+
+#[cfg(test)]
+mod tests;
