@@ -204,6 +204,21 @@ async fn a_link_turned_to_another_folder_is_told() {
 }
 
 #[tokio::test]
+async fn a_link_on_the_way_turned_elsewhere_is_told() {
+    let scene = Scene::new("current/p", |root| {
+        for version in ["1", "2"] {
+            fs::create_dir_all(root.join(version).join("p")).unwrap();
+            fs::write(root.join(version).join("p/a.yaml"), version).unwrap();
+        }
+        symlink("1", root.join("current")).unwrap();
+    })
+    .await;
+    symlink("2", scene.root.join("tmp")).unwrap();
+    fs::rename(scene.root.join("tmp"), scene.root.join("current")).unwrap();
+    scene.reads("2").await;
+}
+
+#[tokio::test]
 async fn a_path_that_does_not_exist_yet_is_told_when_it_does() {
     let scene = Scene::new("q/p", |_| ()).await;
     fs::create_dir_all(&scene.path).unwrap();
