@@ -7,6 +7,7 @@ mod check;
 mod key;
 mod query;
 mod quota;
+mod text;
 mod value;
 
 pub use check::{Check, Decision, Hits, Role, SATURATED, Source, Verdict, Verdicts, denies};
@@ -15,4 +16,5 @@ pub use query::{Descriptor, Entry, OverrideLimit, Query};
 pub use quota::{
     Algorithm, DeniedHits, MAX_LOG_LIMIT, MAX_WINDOW_MILLIS, Quota, QuotaError, Unit, Window,
 };
+pub use text::{DescriptorText, DescriptorTextError};
 pub use value::Value;

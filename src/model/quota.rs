@@ -95,7 +95,6 @@ impl Window {
             return Err(QuotaError::EmptyWindow);
         }
         // No overflow: a year is below 2^35 and the multiplier below 2^32.
-        #[expect(clippy::cast_lossless, reason = "`From` is not const")]
         if unit.millis().saturating_mul(multiplier as u64) > MAX_WINDOW_MILLIS {
             return Err(QuotaError::WindowTooLong);
         }

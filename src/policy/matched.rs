@@ -41,6 +41,8 @@ pub enum Miss {
     NoMatch(usize),
     /// All entries match, but the descriptor they lead to has no `rate_limit`.
     NoLimit,
+    /// The domain is not configured.
+    UnknownDomain,
     /// The descriptor has no entries.
     NoEntries,
 }

@@ -1,5 +1,6 @@
 //! Rules as `config` hands them over: checked, in file order, not yet indexed.
 
+use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{DeniedHits, Quota, Value};
@@ -82,4 +83,11 @@ pub struct Origin {
     pub line: u32,
     /// The column.
     pub column: u32,
+}
+
+/// As compilers write it: `file:line:column`.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
 }

@@ -77,7 +77,7 @@ pub enum Kind {
 
 /// The descriptors below one node, or below the domain.
 #[derive(Debug, Default)]
-pub struct Level {
+pub(super) struct Level {
     /// In file order.
     pub(super) nodes: Vec<Node>,
     exact: HashMap<Pair, u32, foldhash::fast::RandomState>,

@@ -1,0 +1,89 @@
+//! Why a descriptor is answered as it is.
+
+use super::Refusal;
+use crate::model::{Check, Descriptor, Hits, Quota, Role};
+use crate::policy::{Domain, ExplainedLevel, Matched, Miss, Rule};
+
+/// How one descriptor is matched, and which counter it asks.
+#[derive(Debug)]
+pub struct Explanation<'p> {
+    /// What each entry met.
+    pub levels: Vec<ExplainedLevel>,
+    /// What applies.
+    pub applies: Applies<'p>,
+}
+
+/// What applies to an explained descriptor.
+#[derive(Debug)]
+pub enum Applies<'p> {
+    /// A limit, with the check that a real request would make.
+    Limit {
+        /// The operator's rule; none for a limit that came with the request.
+        rule: Option<&'p Rule>,
+        /// The numbers.
+        quota: Quota,
+        /// What the store would be asked.
+        check: Check,
+    },
+    /// Nothing limits it.
+    Nothing(Miss),
+    /// A rule lets everything pass.
+    Unlimited(&'p Rule),
+}
+
+/// Explains `descriptor` alone, as if it cost `hits`. What other descriptors of a request might
+/// replace is not seen here.
+///
+/// # Errors
+/// If the descriptor brings a limit that means nothing.
+pub fn explain<'p>(
+    domain: &'p Domain,
+    descriptor: &Descriptor<'_>,
+    hits: Hits,
+) -> Result<Explanation<'p>, Refusal> {
+    let trace = domain
+        .trace(descriptor)
+        .map_err(|error| Refusal::Override {
+            descriptor: 0,
+            error,
+        })?;
+    let applies = match trace.matched {
+        Matched::Nothing(miss) => Applies::Nothing(miss),
+        Matched::Unlimited(rule) | Matched::Replaced(rule) => Applies::Unlimited(rule),
+        Matched::Override(quota) => {
+            let key = domain.override_key(descriptor, &quota);
+            let check = Check {
+                key,
+                quota,
+                hits,
+                role: Role::default(),
+            };
+            Applies::Limit {
+                rule: None,
+                quota,
+                check,
+            }
+        }
+        Matched::Limited(rule, quota, path) => {
+            let key = domain.key(descriptor, &path, &quota);
+            let role = Role {
+                shadow: rule.shadow_mode,
+                quota: rule.quota_mode,
+            };
+            Applies::Limit {
+                rule: Some(rule),
+                quota,
+                check: Check {
+                    key,
+                    quota,
+                    hits,
+                    role,
+                },
+            }
+        }
+    };
+    Ok(Explanation {
+        levels: trace.levels,
+        applies,
+    })
+}

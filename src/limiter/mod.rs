@@ -1,0 +1,120 @@
+//! From a query to the checks that the store is asked, and from its verdicts to the answer.
+//!
+//! [`Plan::new`] matches each descriptor and makes a check of every limit that applies;
+//! [`Plan::fold`] lays the verdicts beside the descriptors again. In between the store decides.
+//! Nothing here knows how a counter works, or how an answer looks on the wire.
+
+mod answer;
+mod explain;
+mod refusal;
+
+use smallvec::SmallVec;
+
+pub use answer::{Answer, Ruling, Status};
+pub use explain::{Applies, Explanation, explain};
+pub use refusal::Refusal;
+
+use crate::model::{Check, Decision, Query, Role};
+use crate::policy::{Domain, Matched, Rule, apply_replaces};
+
+/// A query, matched: what is to be asked of the store.
+#[derive(Debug)]
+pub struct Plan<'p> {
+    domain: &'p Domain,
+    /// One for each descriptor, in order.
+    matched: SmallVec<[Matched<'p>; 4]>,
+    /// One for each limit that applies, in the order of the descriptors.
+    checks: SmallVec<[Check; 4]>,
+}
+
+impl<'p> Plan<'p> {
+    /// Matches every descriptor of `query` in `domain`.
+    ///
+    /// `spares` says whether a denial by a rule that enforces only so many percent is spared this
+    /// time; it is asked once for each check of such a rule.
+    ///
+    /// # Errors
+    /// If a descriptor brings a limit that means nothing.
+    pub fn new(
+        domain: &'p Domain,
+        query: &Query<'_>,
+        mut spares: impl FnMut(u8) -> bool,
+    ) -> Result<Self, Refusal> {
+        let mut matched = SmallVec::with_capacity(query.descriptors.len());
+        for (index, descriptor) in query.descriptors.iter().enumerate() {
+            let found = domain.find(descriptor).map_err(|error| Refusal::Override {
+                descriptor: index,
+                error,
+            })?;
+            matched.push(found);
+        }
+        if domain.has_replaces() {
+            apply_replaces(&mut matched);
+        }
+        let mut checks = SmallVec::with_capacity(matched.len());
+        for (descriptor, found) in query.descriptors.iter().zip(&matched) {
+            let hits = descriptor.hits(query.hits_addend);
+            match found {
+                Matched::Limited(rule, quota, path) => checks.push(Check {
+                    key: domain.key(descriptor, path, quota),
+                    quota: *quota,
+                    hits,
+                    role: role_of(rule, &mut spares),
+                }),
+                Matched::Override(quota) => checks.push(Check {
+                    key: domain.override_key(descriptor, quota),
+                    quota: *quota,
+                    hits,
+                    role: Role::default(),
+                }),
+                Matched::Nothing(_) | Matched::Replaced(_) | Matched::Unlimited(_) => {}
+            }
+        }
+        Ok(Self {
+            domain,
+            matched,
+            checks,
+        })
+    }
+
+    /// What to ask the store.
+    #[must_use]
+    pub fn checks(&self) -> &[Check] {
+        &self.checks
+    }
+
+    /// Lays the store's verdicts beside the descriptors they are for.
+    #[must_use]
+    pub fn fold(self, decision: &Decision) -> Answer<'p> {
+        let mut verdicts = self.checks.iter().zip(&decision.verdicts);
+        let statuses = self
+            .matched
+            .into_iter()
+            .map(|matched| {
+                let verdict = match matched {
+                    Matched::Limited(..) | Matched::Override(_) => verdicts.next(),
+                    Matched::Nothing(_) | Matched::Replaced(_) | Matched::Unlimited(_) => None,
+                };
+                Status::new(matched, verdict)
+            })
+            .collect();
+        Answer {
+            domain: Some(self.domain),
+            statuses,
+            denied: decision.denied,
+        }
+    }
+}
+
+fn role_of(rule: &Rule, spares: &mut impl FnMut(u8) -> bool) -> Role {
+    let spared = rule.enforce_percent < 100 && spares(rule.enforce_percent);
+    Role {
+        shadow: rule.shadow_mode || spared,
+        quota: rule.quota_mode,
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
+mod tests;

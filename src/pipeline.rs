@@ -1,0 +1,200 @@
+//! One request, from question to answer: match, decide, fold, tell.
+//!
+//! This is the file to read first. Whatever speaks to clients (gRPC, `/json`) turns its request
+//! into a [`Query`], takes a [`Snapshot`], and turns the [`Answer`] into its own form. Everything
+//! in between is plain, synchronous Rust:
+//!
+//! 1. **match** the descriptors against the policies in force ([`Plan::new`]),
+//! 2. **decide** all checks of the query in one step of the store, all or nothing,
+//! 3. **fold** the verdicts into statuses ([`Plan::fold`]),
+//! 4. **tell** whoever counts.
+//!
+//! The clock is read once, here.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, Guard};
+use smallvec::SmallVec;
+
+use crate::clock::Clock;
+use crate::event::{Decided, Events};
+use crate::limiter::{Answer, Plan, Refusal, Status};
+use crate::model::Query;
+use crate::policy::{Domain, Matched, Miss, Policies};
+use crate::store::MemoryStore;
+
+/// All that is needed to answer queries; shared by every connection.
+#[derive(Debug)]
+pub struct Pipeline {
+    policies: ArcSwap<Policies>,
+    store: Arc<MemoryStore>,
+    events: Arc<dyn Events>,
+    clock: Clock,
+    caps: Caps,
+}
+
+/// The largest queries that are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caps {
+    /// Descriptors in a query.
+    pub descriptors: usize,
+    /// Entries in a descriptor.
+    pub entries: usize,
+}
+
+impl Pipeline {
+    /// Answers by `policies` until [`Pipeline::set_policies`] says otherwise.
+    #[must_use]
+    pub fn new(
+        policies: Policies,
+        store: Arc<MemoryStore>,
+        events: Arc<dyn Events>,
+        clock: Clock,
+        caps: Caps,
+    ) -> Self {
+        Self {
+            policies: ArcSwap::from_pointee(policies),
+            store,
+            events,
+            clock,
+            caps,
+        }
+    }
+
+    /// Answers by `policies` from now on. Queries under way finish by the old ones; counters stay.
+    pub fn set_policies(&self, policies: Policies) {
+        self.policies.store(Arc::new(policies));
+    }
+
+    /// The policies in force now, to answer one query by.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot<'_> {
+        Snapshot {
+            pipeline: self,
+            policies: self.policies.load(),
+        }
+    }
+
+    /// Who is told what happens.
+    #[must_use]
+    pub fn events(&self) -> &dyn Events {
+        &*self.events
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn store(&self) -> &MemoryStore {
+        &self.store
+    }
+
+    /// The clock that decisions are made by.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+/// The pipeline with the policies of one moment: an answer refers to their rules.
+#[derive(Debug)]
+pub struct Snapshot<'a> {
+    pipeline: &'a Pipeline,
+    policies: Guard<Arc<Policies>>,
+}
+
+impl Snapshot<'_> {
+    /// The policies.
+    #[must_use]
+    pub fn policies(&self) -> &Policies {
+        &self.policies
+    }
+
+    /// Answers `query`, charging what it costs.
+    ///
+    /// # Errors
+    /// If the query cannot be understood; nothing was charged then.
+    pub fn answer(&self, query: &Query<'_>) -> Result<Answer<'_>, Refusal> {
+        self.refuse(query)?;
+        let Some(domain) = self.policies.domain(query.domain) else {
+            return Ok(self.unknown_domain(query));
+        };
+        let plan = Plan::new(domain, query, |percent| fastrand::u8(..100) >= percent)?;
+        let now = self.pipeline.clock.now();
+        let decision = self
+            .pipeline
+            .store
+            .decide(plan.checks(), !domain.shadow_mode(), now);
+        let answer = plan.fold(&decision);
+        self.tell(domain, query, &answer);
+        Ok(answer)
+    }
+
+    fn refuse(&self, query: &Query<'_>) -> Result<(), Refusal> {
+        let caps = self.pipeline.caps;
+        let count = query.descriptors.len();
+        if query.domain.is_empty() {
+            return Err(Refusal::EmptyDomain);
+        }
+        if count == 0 {
+            return Err(Refusal::NoDescriptors);
+        }
+        if count > caps.descriptors {
+            return Err(Refusal::TooManyDescriptors {
+                count,
+                limit: caps.descriptors,
+            });
+        }
+        for (index, descriptor) in query.descriptors.iter().enumerate() {
+            let count = descriptor.entries.len();
+            if count > caps.entries {
+                let limit = caps.entries;
+                return Err(Refusal::TooManyEntries {
+                    descriptor: index,
+                    count,
+                    limit,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Nobody limits the domain: everything passes.
+    fn unknown_domain(&self, query: &Query<'_>) -> Answer<'_> {
+        let meter = self.policies.unknown_domain_meter();
+        let statuses: SmallVec<[Status<'_>; 4]> = query
+            .descriptors
+            .iter()
+            .map(|_| Status::unmatched(Miss::UnknownDomain))
+            .inspect(|status| {
+                let outcome = status.outcome(true);
+                self.pipeline.events.decided(Decided {
+                    meter,
+                    label: None,
+                    outcome,
+                });
+            })
+            .collect();
+        Answer {
+            domain: None,
+            statuses,
+            denied: false,
+        }
+    }
+
+    fn tell(&self, domain: &Domain, query: &Query<'_>, answer: &Answer<'_>) {
+        let enforced = !domain.shadow_mode();
+        for (descriptor, status) in query.descriptors.iter().zip(&answer.statuses) {
+            let (meter, label) = match &status.matched {
+                Matched::Nothing(_) => (domain.unmatched_meter(), None),
+                Matched::Override(_) => (domain.override_meter(), None),
+                Matched::Limited(rule, _, path) => (rule.meter, Domain::label(descriptor, path)),
+                Matched::Replaced(rule) | Matched::Unlimited(rule) => (rule.meter, None),
+            };
+            let outcome = status.outcome(enforced);
+            self.pipeline.events.decided(Decided {
+                meter,
+                label: label.as_deref(),
+                outcome,
+            });
+        }
+    }
+}
