@@ -1,5 +1,6 @@
 //! Tollgate: a rate limit service for Envoy.
 
+pub mod admin;
 pub mod algorithm;
 pub mod clock;
 pub mod config;
@@ -11,3 +12,4 @@ pub mod policy;
 pub mod provider;
 pub mod store;
 pub mod telemetry;
+pub mod transport;

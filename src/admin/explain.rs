@@ -1,0 +1,334 @@
+//! `explain`, in a form that travels: JSON from the admin listener, text for people.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::Timestamp;
+use crate::limiter::{Applies, Explanation, Refusal, explain};
+use crate::model::{Check, DescriptorText, Hits, SATURATED};
+use crate::policy::{Candidate, ExplainedLevel, Fate, Miss, Policies, Rule};
+use crate::store::MemoryStore;
+
+/// Why one descriptor is answered as it is.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct ExplainReport {
+    /// The domain asked.
+    pub domain: String,
+    /// The descriptor asked, as `key=value,key=value`.
+    pub descriptor: String,
+    /// The hits asked for.
+    pub hits: u64,
+    /// What each entry met.
+    pub levels: Vec<Level>,
+    /// The rule that applies.
+    pub rule: Option<RuleReport>,
+    /// Why none does.
+    pub no_rule: Option<String>,
+    /// The counter's key.
+    pub key: Option<String>,
+    /// What would be answered now; only a running server knows.
+    pub now: Option<Live>,
+}
+
+/// What one entry met.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Level {
+    /// The entry.
+    pub entry: String,
+    /// The policy's descriptors that had to do with it.
+    pub candidates: Vec<CandidateReport>,
+    /// How many more with the same key are not listed.
+    pub more: usize,
+}
+
+/// A descriptor of the policy and its fate.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct CandidateReport {
+    /// As the policy has it.
+    pub descriptor: String,
+    /// Whether it was chosen.
+    pub chosen: bool,
+    /// Whether it has a limit of its own.
+    pub has_limit: bool,
+    /// Why it was chosen, or why not.
+    pub why: String,
+}
+
+/// The rule that applies.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct RuleReport {
+    /// Its descriptor's path.
+    pub path: String,
+    /// The operator's name for it.
+    pub name: Option<String>,
+    /// Where it was written, `file:line:column`.
+    pub origin: String,
+    /// What it allows, for people.
+    pub limit: String,
+    /// Flags that keep a denial from being enforced, for people.
+    pub notes: Vec<String>,
+}
+
+/// What a running server would answer.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
+pub struct Live {
+    /// Whether the hits would be over the limit.
+    pub over: bool,
+    /// Hits that are counted now.
+    pub counted: u64,
+    /// Hits that would be left.
+    pub remaining: u32,
+    /// Milliseconds until the reset.
+    pub reset_ms: u64,
+    /// The hits can never pass.
+    pub never: bool,
+    /// Who would decide.
+    pub source: String,
+}
+
+impl ExplainReport {
+    /// Explains `descriptor` by `policies`, and with a store by what is counted at that time.
+    ///
+    /// # Errors
+    /// As a real call.
+    pub fn new(
+        policies: &Policies,
+        domain: &str,
+        descriptor: &DescriptorText,
+        hits: u64,
+        store: Option<(&MemoryStore, Timestamp)>,
+    ) -> Result<Self, Refusal> {
+        let mut report = Self {
+            domain: domain.to_owned(),
+            descriptor: text(descriptor),
+            hits,
+            levels: Vec::new(),
+            rule: None,
+            no_rule: None,
+            key: None,
+            now: None,
+        };
+        let Some(rules) = policies.domain(domain.as_bytes()) else {
+            report.no_rule = Some(no_domain(domain, policies));
+            return Ok(report);
+        };
+        let charge = if hits == 0 {
+            Hits::Peek
+        } else {
+            Hits::Charge(hits.min(SATURATED))
+        };
+        let Explanation { levels, applies } = explain(rules, &descriptor.descriptor(), charge)?;
+        report.levels = levels.into_iter().map(Level::from).collect();
+        match applies {
+            Applies::Limit { rule, quota, check } => {
+                report.rule = Some(rule_report(rule, quota.to_string(), rules.shadow_mode()));
+                report.now = store.map(|(store, now)| live(store, &check, now));
+                report.key = Some(check.key.to_string());
+            }
+            Applies::Unlimited(rule) => {
+                report.rule = Some(rule_report(Some(rule), "unlimited".into(), false));
+            }
+            Applies::Nothing(miss) => report.no_rule = Some(why_none(miss)),
+        }
+        Ok(report)
+    }
+}
+
+fn live(store: &MemoryStore, check: &Check, now: Timestamp) -> Live {
+    let verdict = store.inspect(check, now);
+    // The verdict's count has the hits in it; a peek adds none.
+    let peek = Check {
+        hits: Hits::Peek,
+        ..check.clone()
+    };
+    let counted = store.inspect(&peek, now).counted;
+    Live {
+        over: verdict.over,
+        counted,
+        remaining: verdict.remaining,
+        reset_ms: verdict.reset_millis,
+        never: verdict.never,
+        source: verdict.source.name().to_owned(),
+    }
+}
+
+fn rule_report(rule: Option<&Rule>, limit: String, domain_shadow: bool) -> RuleReport {
+    let mut notes = Vec::new();
+    if domain_shadow {
+        notes.push("the domain is in shadow mode: over limit is told, the request passes".into());
+    }
+    let Some(rule) = rule else {
+        let path = "(the limit that came with the request)".into();
+        return RuleReport {
+            path,
+            name: None,
+            origin: String::new(),
+            limit,
+            notes,
+        };
+    };
+    if rule.shadow_mode {
+        notes.push("shadow_mode: over limit is counted, never enforced".into());
+    }
+    if rule.quota_mode {
+        notes.push("quota_mode: denies only if every quota rule of the request is over".into());
+    }
+    if rule.enforce_percent < 100 {
+        notes.push(format!(
+            "enforce_percent: {} of 100 denials are enforced",
+            rule.enforce_percent
+        ));
+    }
+    RuleReport {
+        path: rule.path.clone(),
+        name: rule.name.clone(),
+        origin: rule.origin.to_string(),
+        limit,
+        notes,
+    }
+}
+
+fn why_none(miss: Miss) -> String {
+    match miss {
+        Miss::NoEntries => "the descriptor has no entries".into(),
+        Miss::NoLimit => "every entry matches, but the descriptor that they lead to has no \
+                          rate_limit: it exempts"
+            .into(),
+        Miss::NoMatch(index) => format!(
+            "nothing matches entry {} of the descriptor; a limit applies only if all entries match",
+            index.saturating_add(1)
+        ),
+        Miss::UnknownDomain => "the domain is not configured".into(),
+    }
+}
+
+fn no_domain(domain: &str, policies: &Policies) -> String {
+    format!(
+        "the domain `{domain}` is not configured (configured: {})",
+        policies.domain_names().join(", ")
+    )
+}
+
+impl From<ExplainedLevel> for Level {
+    fn from(level: ExplainedLevel) -> Self {
+        let winner = level
+            .candidates
+            .iter()
+            .find_map(|candidate| match candidate.fate {
+                Fate::Chosen(kind) => Some(kind),
+                Fate::Lost(_) | Fate::OtherValue => None,
+            });
+        let report = |candidate: Candidate| CandidateReport {
+            chosen: matches!(candidate.fate, Fate::Chosen(_)),
+            why: candidate.fate.why(winner).to_owned(),
+            descriptor: candidate.descriptor,
+            has_limit: candidate.has_limit,
+        };
+        Self {
+            entry: level.entry,
+            candidates: level.candidates.into_iter().map(report).collect(),
+            more: level.more,
+        }
+    }
+}
+
+fn text(descriptor: &DescriptorText) -> String {
+    let entry = |(key, value): &(String, String)| format!("{key}={value}");
+    descriptor
+        .entries()
+        .iter()
+        .map(entry)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+impl fmt::Display for ExplainReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{}  {}  hits {}\n",
+            self.domain, self.descriptor, self.hits
+        )?;
+        for level in &self.levels {
+            write!(f, "{level}")?;
+        }
+        if !self.levels.is_empty() {
+            writeln!(f)?;
+        }
+        if let Some(why) = &self.no_rule {
+            writeln!(f, "rule     none: {why}\nanswer   OK, not counted")?;
+        }
+        if let Some(rule) = &self.rule {
+            write!(f, "{rule}")?;
+        }
+        if let Some(key) = &self.key {
+            writeln!(f, "counter  {key}")?;
+        }
+        if let Some(now) = &self.now {
+            write!(f, "{now}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.entry)?;
+        for candidate in &self.candidates {
+            let mark = if candidate.chosen { ">" } else { " " };
+            let limit = if candidate.has_limit {
+                ""
+            } else {
+                " (no rate_limit)"
+            };
+            writeln!(
+                f,
+                "  {mark} {}{limit}: {}",
+                candidate.descriptor, candidate.why
+            )?;
+        }
+        if self.candidates.is_empty() {
+            writeln!(f, "    no descriptor of this level has this key")?;
+        }
+        if self.more > 0 {
+            writeln!(f, "    and {} more with other values", self.more)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for RuleReport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rule     {}", self.path)?;
+        if let Some(name) = &self.name {
+            write!(f, " \"{name}\"")?;
+        }
+        if !self.origin.is_empty() {
+            write!(f, "  {}", self.origin)?;
+        }
+        writeln!(f, "\nlimit    {}", self.limit)?;
+        self.notes
+            .iter()
+            .try_for_each(|note| writeln!(f, "note     {note}"))
+    }
+}
+
+impl fmt::Display for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.reset_ms.div_ceil(1000);
+        writeln!(f, "counted  {} (by {})", self.counted, self.source)?;
+        match (self.over, self.never) {
+            (false, _) => writeln!(
+                f,
+                "answer   OK, {} left, reset in {seconds} s",
+                self.remaining
+            ),
+            (true, true) => writeln!(
+                f,
+                "answer   OVER_LIMIT, and never OK: more hits than the limit holds"
+            ),
+            (true, false) => writeln!(f, "answer   OVER_LIMIT, the same passes in {seconds} s"),
+        }
+    }
+}

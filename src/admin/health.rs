@@ -1,0 +1,71 @@
+//! Liveness, readiness and metrics.
+//!
+//! | path | answers |
+//! |---|---|
+//! | `/livez` | 200 as long as the process can answer |
+//! | `/readyz` | 200 while traffic is wanted, else 503; its body tells whether the last policies were refused |
+//! | `/healthcheck` | 200 `OK` or 500, as envoyproxy/ratelimit has it |
+//! | `/metrics` | Prometheus' text format |
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+
+use super::AdminState;
+
+/// The routes of the `http` listener; `metrics` says whether `/metrics` is among them.
+#[must_use]
+pub fn routes(state: AdminState, metrics: bool) -> Router {
+    let router = Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/readyz", get(readyz))
+        .route("/healthcheck", get(healthcheck));
+    let router = if metrics {
+        router.route("/metrics", get(metrics_text))
+    } else {
+        router
+    };
+    router.with_state(state)
+}
+
+async fn readyz(State(state): State<AdminState>) -> Response {
+    let ready = state.status.is_serving();
+    let policies = state.status.policies();
+    let mut body = String::from(if ready { "ready\n" } else { "draining\n" });
+    body.push_str(&format!(
+        "policies: {} rules in {} domains, hash {}\n",
+        policies.rules, policies.domains, policies.hash
+    ));
+    if let Some(why) = policies.refused {
+        body.push_str("policies refused: the last change did not take effect:\n");
+        body.push_str(&why);
+        body.push('\n');
+    }
+    let code = if ready {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (code, body).into_response()
+}
+
+async fn healthcheck(State(state): State<AdminState>) -> Response {
+    if state.status.is_serving() {
+        "OK".into_response()
+    } else {
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    }
+}
+
+async fn metrics_text(State(state): State<AdminState>) -> Response {
+    let rendered = tokio::task::spawn_blocking(move || (state.metrics)()).await;
+    match rendered {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response(),
+        Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";

@@ -1,0 +1,40 @@
+//! What operators and their machines ask of a running Tollgate over HTTP.
+//!
+//! Two routers: [`health`] (for the `http` listener: liveness, readiness, metrics) and [`dump`]
+//! (for the `admin` listener: the configuration in force, and why a descriptor is answered as it
+//! is). They look and tell; nothing here changes anything. What they show is handed over by `app`
+//! as plain values and closures ([`AdminState`]).
+
+pub mod dump;
+pub mod explain;
+pub mod health;
+mod rlconfig;
+mod status;
+
+use std::fmt;
+use std::sync::Arc;
+
+pub use status::{PolicyStatus, Status};
+
+use crate::pipeline::Pipeline;
+
+/// What the admin routes look at. Cheap to clone.
+#[derive(Clone)]
+pub struct AdminState {
+    /// What decides.
+    pub pipeline: Arc<Pipeline>,
+    /// Whether traffic is wanted, and how the last reading of the policies went.
+    pub status: Arc<Status>,
+    /// The metrics as text; may take a while, so it is called off the request path.
+    pub metrics: Arc<dyn Fn() -> Result<Vec<u8>, String> + Send + Sync>,
+    /// The settings in force.
+    pub settings: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+}
+
+impl fmt::Debug for AdminState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminState")
+            .field("status", &self.status)
+            .finish_non_exhaustive()
+    }
+}

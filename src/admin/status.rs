@@ -1,0 +1,61 @@
+//! How the process is, for those who ask.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::RwLock;
+use serde::Serialize;
+
+/// Shared by whoever changes it and whoever shows it.
+#[derive(Debug, Default)]
+pub struct Status {
+    serving: AtomicBool,
+    policies: RwLock<PolicyStatus>,
+}
+
+/// The policies in force, and the last attempt to replace them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PolicyStatus {
+    /// Where they are read from.
+    pub path: String,
+    /// The files that are in force.
+    pub files: Vec<String>,
+    /// BLAKE3 over names and contents, so that replicas can be compared.
+    pub hash: String,
+    /// When they took effect, in milliseconds since the epoch.
+    pub loaded_at_ms: u64,
+    /// Domains in force.
+    pub domains: usize,
+    /// Rules with a limit in force.
+    pub rules: usize,
+    /// Why the last attempt to read them anew failed, if it did: the ones above are still in force.
+    pub refused: Option<String>,
+}
+
+impl Status {
+    /// Whether traffic is wanted.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
+    }
+
+    /// Says whether traffic is wanted.
+    pub fn set_serving(&self, serving: bool) {
+        self.serving.store(serving, Ordering::Release);
+    }
+
+    /// How the policies are.
+    #[must_use]
+    pub fn policies(&self) -> PolicyStatus {
+        self.policies.read().clone()
+    }
+
+    /// Policies took effect.
+    pub fn accepted(&self, policies: PolicyStatus) {
+        *self.policies.write() = policies;
+    }
+
+    /// Policies were refused; what was in force still is.
+    pub fn refused(&self, why: String) {
+        self.policies.write().refused = Some(why);
+    }
+}

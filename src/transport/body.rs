@@ -1,0 +1,61 @@
+//! The body of an answer on the gRPC listener: ours, or tonic's.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Body, Frame, SizeHint};
+
+/// One message and the trailers that say OK; nothing; or whatever tonic answers.
+#[derive(Debug)]
+pub(super) enum GrpcBody {
+    Message(Bytes),
+    Trailers,
+    Empty,
+    Tonic(tonic::body::Body),
+}
+
+impl Body for GrpcBody {
+    type Data = Bytes;
+    type Error = tonic::Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
+        let (frame, next) = match &mut *self {
+            Self::Message(message) => (Frame::data(std::mem::take(message)), Self::Trailers),
+            Self::Trailers => (Frame::trailers(ok()), Self::Empty),
+            Self::Empty => return Poll::Ready(None),
+            Self::Tonic(body) => return Pin::new(body).poll_frame(context),
+        };
+        *self = next;
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Message(_) | Self::Trailers => false,
+            Self::Empty => true,
+            Self::Tonic(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Message(_) => SizeHint::default(),
+            Self::Trailers | Self::Empty => SizeHint::with_exact(0),
+            Self::Tonic(body) => body.size_hint(),
+        }
+    }
+}
+
+fn ok() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+    trailers
+}
+
+pub(super) const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+pub(super) const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");

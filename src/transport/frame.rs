@@ -1,0 +1,141 @@
+//! gRPC's framing of one message: a flag, a length, the bytes.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use http_body::Body;
+use http_body_util::BodyExt;
+use prost::Message;
+
+use super::status::{Code, Status};
+
+/// Reads the one message of a unary call. Does not wait for the end of the stream, so that the
+/// answer leaves as soon as it is known; a length over `most` is refused before it is read.
+pub(super) async fn read<B>(mut body: B, most: usize) -> Result<Bytes, Status>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut pending = Pending::default();
+    while let Some(frame) = body.frame().await {
+        let Ok(frame) = frame else { break };
+        let Ok(data) = frame.into_data() else {
+            continue;
+        };
+        if let Some(message) = pending.push(data, most)? {
+            return Ok(message);
+        }
+    }
+    Err(Status::new(
+        Code::InvalidArgument,
+        "the call ended before its message was complete",
+    ))
+}
+
+/// What has come of a message.
+#[derive(Debug, Default)]
+struct Pending {
+    /// Empty as long as everything came in one piece, which is then not copied.
+    parts: BytesMut,
+}
+
+impl Pending {
+    fn push(&mut self, data: Bytes, most: usize) -> Result<Option<Bytes>, Status> {
+        if self.parts.is_empty() {
+            if let Some(length) = length(&data, most)?
+                && data.len().saturating_sub(PREFIX) >= length
+            {
+                return Ok(Some(data.slice(PREFIX..PREFIX.saturating_add(length))));
+            }
+            self.parts.extend_from_slice(&data);
+            return Ok(None);
+        }
+        self.parts.extend_from_slice(&data);
+        let Some(length) = length(&self.parts, most)? else {
+            return Ok(None);
+        };
+        if self.parts.len().saturating_sub(PREFIX) < length {
+            return Ok(None);
+        }
+        self.parts.advance(PREFIX);
+        Ok(Some(self.parts.split_to(length).freeze()))
+    }
+}
+
+/// The message's length, once the prefix is there.
+fn length(data: &[u8], most: usize) -> Result<Option<usize>, Status> {
+    let Some((&[compressed, a, b, c, d], _)) = data.split_first_chunk::<PREFIX>() else {
+        return Ok(None);
+    };
+    if compressed != 0 {
+        return Err(Status::new(
+            Code::Unimplemented,
+            "compressed messages are not understood; send them plain (grpc-encoding: identity)",
+        ));
+    }
+    let length = usize::try_from(u32::from_be_bytes([a, b, c, d])).unwrap_or(usize::MAX);
+    if length > most {
+        Err(Status::too_large(length, most))
+    } else {
+        Ok(Some(length))
+    }
+}
+
+/// `message` in a frame.
+pub(super) fn write(message: &impl Message) -> Bytes {
+    let length = message.encoded_len();
+    let mut frame = BytesMut::with_capacity(PREFIX.saturating_add(length));
+    frame.put_u8(0);
+    frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    message.encode_raw(&mut frame);
+    frame.freeze()
+}
+
+/// Length of the prefix.
+const PREFIX: usize = 5;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn framed(message: &[u8]) -> Vec<u8> {
+        let mut frame = vec![0];
+        frame.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+        frame.extend(message);
+        frame
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_of_any_size_give_the_message(
+            message in prop::collection::vec(any::<u8>(), 0..50),
+            cuts in prop::collection::vec(1_usize..9, 0..60),
+        ) {
+            let frame = Bytes::from(framed(&message));
+            let mut pending = Pending::default();
+            let (mut at, mut cuts, mut found) = (0, cuts.into_iter().chain(std::iter::repeat(3)), None);
+            while at < frame.len() {
+                prop_assert!(found.is_none());
+                let end = frame.len().min(at + cuts.next().unwrap());
+                found = pending.push(frame.slice(at..end), 100).unwrap();
+                at = end;
+            }
+            prop_assert_eq!(&found.unwrap()[..], &message[..]);
+        }
+    }
+
+    #[test]
+    fn a_length_over_the_cap_is_refused_before_the_bytes_come() {
+        let refused = Pending::default()
+            .push(Bytes::from_static(&[0, 0, 0, 1, 0]), 255)
+            .unwrap_err();
+        assert_eq!(refused, Status::too_large(256, 255));
+    }
+
+    #[test]
+    fn compression_is_named() {
+        let refused = Pending::default()
+            .push(Bytes::from_static(&[1, 0, 0, 0, 0]), 9)
+            .unwrap_err();
+        assert_eq!(refused.code, Code::Unimplemented);
+    }
+}

@@ -1,0 +1,45 @@
+//! `/json` over HTTP.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{DefaultBodyLimit, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+
+use super::Service;
+use super::json::{Json, JsonAnswer, JsonError};
+
+/// `/json`: any method, any content type. 200 when the request passes, 429 when it is over its
+/// limit, both with the response message; 400 when the call makes no sense, 503 when too many are
+/// under way.
+///
+/// # Errors
+/// If the compiled-in descriptors are broken.
+pub fn routes(service: Arc<Service>) -> Result<Router, JsonError> {
+    let json = Arc::new(Json::new()?);
+    let most = service.limits.message_bytes;
+    Ok(Router::new()
+        .route("/json", any(answer))
+        .layer(DefaultBodyLimit::max(most))
+        .with_state((service, json)))
+}
+
+async fn answer(State((service, json)): State<(Arc<Service>, Arc<Json>)>, body: Bytes) -> Response {
+    let text = |code: StatusCode, why: String| (code, format!("{why}\n")).into_response();
+    match json.answer(&service, &body) {
+        JsonAnswer::Response { denied, body } => {
+            let code = if denied {
+                StatusCode::TOO_MANY_REQUESTS
+            } else {
+                StatusCode::OK
+            };
+            (code, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+        }
+        JsonAnswer::BadRequest(why) => text(StatusCode::BAD_REQUEST, why),
+        JsonAnswer::Failed(why) => text(StatusCode::INTERNAL_SERVER_ERROR, why),
+        JsonAnswer::Overloaded(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+    }
+}

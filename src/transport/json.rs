@@ -1,0 +1,124 @@
+//! `/json`: the rate limit call for clients without gRPC, in proto3's JSON.
+//!
+//! A request is turned into the bytes of the protobuf message and answered like any other, so both
+//! protocols share one path. prost-reflect does the mapping from the compiled descriptors.
+
+use bytes::Bytes;
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+
+use super::status::Status;
+use super::{Service, descriptor_set, wire};
+use crate::clock::Stopwatch;
+use crate::event::Answered;
+
+/// Turns JSON into requests, and responses into JSON.
+#[derive(Clone, Debug)]
+pub struct Json {
+    request: MessageDescriptor,
+    response: MessageDescriptor,
+}
+
+/// The answer to a `/json` call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JsonAnswer {
+    /// The call was understood: the response as JSON.
+    Response {
+        /// Whether the request is over its limit.
+        denied: bool,
+        /// The response message.
+        body: Bytes,
+    },
+    /// The call was not understood, and why.
+    BadRequest(String),
+    /// The answer could not be written; our fault.
+    Failed(String),
+    /// Too many calls are under way.
+    Overloaded(String),
+}
+
+/// The compiled-in descriptors are not those of the rate limit service. A test holds them.
+#[derive(Debug, thiserror::Error)]
+pub enum JsonError {
+    /// They cannot be read.
+    #[error("the compiled-in protobuf descriptors cannot be read: {0}")]
+    Descriptors(#[from] prost_reflect::DescriptorError),
+    /// A message is missing.
+    #[error("the compiled-in protobuf descriptors lack {0}")]
+    Missing(&'static str),
+}
+
+impl Json {
+    /// Knows the messages.
+    ///
+    /// # Errors
+    /// If the compiled-in descriptors are broken.
+    pub fn new() -> Result<Self, JsonError> {
+        let pool = DescriptorPool::decode(descriptor_set())?;
+        let message = |name| {
+            pool.get_message_by_name(name)
+                .ok_or(JsonError::Missing(name))
+        };
+        Ok(Self {
+            request: message(REQUEST)?,
+            response: message(RESPONSE)?,
+        })
+    }
+
+    /// Answers one call.
+    #[must_use]
+    pub fn answer(&self, service: &Service, body: &[u8]) -> JsonAnswer {
+        let Some(_place) = service.enter() else {
+            return JsonAnswer::Overloaded(Status::overloaded(service.limits.in_flight).message);
+        };
+        let watch = Stopwatch::start();
+        let request = match self.parse(body) {
+            Ok(request) => request,
+            Err(error) => return JsonAnswer::BadRequest(error),
+        };
+        let answer = match service.decide(&request) {
+            Ok(response) => self.print(&response),
+            Err(status) => JsonAnswer::BadRequest(status.message),
+        };
+        service.pipeline.events().answered(Answered {
+            duration: watch.elapsed(),
+        });
+        answer
+    }
+
+    fn parse(&self, body: &[u8]) -> Result<wire::RateLimitRequest, String> {
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let message = DynamicMessage::deserialize(self.request.clone(), &mut json)
+            .map_err(|error| format!("not a RateLimitRequest: {error}"))?;
+        json.end()
+            .map_err(|error| format!("after the RateLimitRequest: {error}"))?;
+        wire::RateLimitRequest::decode(message.encode_to_vec().as_slice())
+            .map_err(|error| format!("not a RateLimitRequest: {error}"))
+    }
+
+    fn print(&self, response: &wire::RateLimitResponse) -> JsonAnswer {
+        let printed =
+            DynamicMessage::decode(self.response.clone(), response.encode_to_vec().as_slice())
+                .map_err(|error| error.to_string())
+                .and_then(|message| {
+                    let mut json = Vec::new();
+                    message
+                        .serialize_with_options(
+                            &mut serde_json::Serializer::new(&mut json),
+                            &SerializeOptions::default(),
+                        )
+                        .map_err(|error| error.to_string())?;
+                    Ok(json)
+                });
+        match printed {
+            Ok(json) => JsonAnswer::Response {
+                denied: response.overall_code == wire::OVER_LIMIT,
+                body: json.into(),
+            },
+            Err(error) => JsonAnswer::Failed(error),
+        }
+    }
+}
+
+const REQUEST: &str = "envoy.service.ratelimit.v3.RateLimitRequest";
+const RESPONSE: &str = "envoy.service.ratelimit.v3.RateLimitResponse";

@@ -1,0 +1,111 @@
+//! How clients ask: gRPC for Envoy, JSON for everything else.
+//!
+//! The rate limit call is served straight by hyper ([`grpc`]), without tonic's router, since every
+//! request through every Envoy pays for it; health and reflection fall through to tonic
+//! ([`routes`]). One current-thread runtime per core ([`server`]); a connection stays on its core,
+//! and a decision never leaves the task that read it.
+//!
+//! Only here are protobuf and gRPC known. What a client controls (the texts of entries) never
+//! becomes an error; what is refused is the fault of a configuration, see [`status`].
+
+mod body;
+mod convert;
+mod frame;
+mod grpc;
+mod headers;
+pub mod http;
+pub mod json;
+pub mod listener;
+mod metadata;
+mod routes;
+pub mod server;
+mod status;
+pub mod wire;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::pipeline::Pipeline;
+
+pub use routes::{HealthReporter, descriptor_set};
+
+/// The pipeline as clients reach it, with what its answers carry and how much at once.
+#[derive(Debug)]
+pub struct Service {
+    pipeline: Arc<Pipeline>,
+    response: ResponseConfig,
+    limits: Limits,
+    in_flight: AtomicUsize,
+}
+
+/// What an answer carries besides its statuses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResponseConfig {
+    /// Headers for the client.
+    pub headers: HeaderStyle,
+    /// Whether the query and the rules' metadata go into Envoy's dynamic metadata.
+    pub dynamic_metadata: bool,
+}
+
+/// Which headers a client gets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HeaderStyle {
+    /// `RateLimit` and `RateLimit-Policy`, as the IETF drafts them.
+    Ietf,
+    /// None.
+    #[default]
+    None,
+    /// `RateLimit-Limit`, `RateLimit-Remaining`, `RateLimit-Reset`, as envoyproxy/ratelimit.
+    Reference,
+}
+
+/// How much is taken in at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Calls that may be under way; one more is refused at once.
+    pub in_flight: usize,
+    /// Bytes of one request message.
+    pub message_bytes: usize,
+}
+
+impl Service {
+    /// Serves `pipeline`.
+    #[must_use]
+    pub fn new(pipeline: Arc<Pipeline>, response: ResponseConfig, limits: Limits) -> Self {
+        Self {
+            pipeline,
+            response,
+            limits,
+            in_flight: AtomicUsize::new(0),
+        }
+    }
+
+    /// Calls that are under way.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// What decides.
+    #[must_use]
+    pub fn pipeline(&self) -> &Pipeline {
+        &self.pipeline
+    }
+
+    /// Takes a place among the calls under way, if one is free.
+    fn enter(&self) -> Option<InFlight<'_>> {
+        let before = self.in_flight.fetch_add(1, Ordering::Relaxed);
+        let place = InFlight(&self.in_flight);
+        (before < self.limits.in_flight).then_some(place)
+    }
+}
+
+/// A place among the calls under way; free again when dropped.
+#[derive(Debug)]
+struct InFlight<'a>(&'a AtomicUsize);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

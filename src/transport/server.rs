@@ -1,0 +1,362 @@
+//! The gRPC server: a current-thread runtime per core, connections that stay on theirs.
+//!
+//! One task accepts, on the caller's runtime, and hands each connection to the core that has the
+//! fewest. A connection lives until its peer leaves, its age is up, or the server drains; in the
+//! latter two cases the peer is told (GOAWAY), what is under way is finished, and after the grace
+//! what is left is cut. HTTP/2 is set up for Envoy, which opens streams before it has read our
+//! settings, and which resets hundreds at once when a server was stopped for a moment.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, warn};
+
+use super::listener::{Address, Connection, Listener};
+use super::routes::{HealthReporter, Routes};
+use super::{Service, grpc};
+
+/// How connections are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// Cores to serve with, at least one.
+    pub threads: usize,
+    /// A connection is told to go after this, give or take a tenth, so that new replicas get
+    /// traffic.
+    pub max_age: Duration,
+    /// How long its calls then have to finish.
+    pub max_age_grace: Duration,
+}
+
+/// A running server. Dropping it cuts everything.
+#[derive(Debug)]
+pub struct Server {
+    address: Address,
+    drain: watch::Sender<Option<Duration>>,
+    accepting: JoinHandle<()>,
+    workers: Vec<std::thread::JoinHandle<()>>,
+    open: Vec<Arc<AtomicUsize>>,
+}
+
+/// Why a server cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The compiled-in descriptors are broken.
+    #[error("gRPC reflection: {0}")]
+    Reflection(#[from] tonic_reflection::server::Error),
+    /// No thread, or no runtime on it.
+    #[error("cannot start a worker thread: {0} (is a limit on processes reached?)")]
+    Thread(#[source] std::io::Error),
+}
+
+impl Server {
+    /// Serves on `listener` until [`Server::drain`] is called.
+    ///
+    /// # Errors
+    /// If threads cannot be had.
+    pub fn start(
+        config: ServerConfig,
+        listener: Listener,
+        service: &Arc<Service>,
+        health: &HealthReporter,
+    ) -> Result<Self, ServerError> {
+        let routes = Routes::new(health)?;
+        let address = listener.address();
+        let (drain, draining) = watch::channel(None);
+        let (mut cores, mut workers) = (Vec::new(), Vec::new());
+        for index in 0..config.threads.max(1) {
+            let worker = Worker {
+                config,
+                service: Arc::clone(service),
+                routes: routes.clone(),
+                draining: draining.clone(),
+            };
+            let (core, thread) = worker.start(index).map_err(ServerError::Thread)?;
+            cores.push(core);
+            workers.push(thread);
+        }
+        let open = cores.iter().map(|core| Arc::clone(&core.open)).collect();
+        let accepting = tokio::spawn(accept(listener, cores, draining));
+        Ok(Self {
+            address,
+            drain,
+            accepting,
+            workers,
+            open,
+        })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Open connections on each core.
+    #[must_use]
+    pub fn connections(&self) -> Vec<usize> {
+        self.open
+            .iter()
+            .map(|open| open.load(Ordering::Relaxed))
+            .collect()
+    }
+
+    /// Takes no more connections, tells every peer to go, and waits until the last call has been
+    /// answered, at most `grace`. Returns how many connections had to be cut.
+    pub async fn drain(self, grace: Duration) -> usize {
+        self.drain.send_replace(Some(grace));
+        let deadline = Instant::now() + grace + DRAIN_SLACK;
+        // Ends with the drain signal; an error would be its panic, which has been reported.
+        let _ended = self.accepting.await;
+        let open = || -> usize {
+            self.open
+                .iter()
+                .map(|open| open.load(Ordering::Relaxed))
+                .sum()
+        };
+        while open() > 0 && Instant::now() < deadline {
+            sleep(DRAIN_POLL).await;
+        }
+        let cut = open();
+        for worker in self.workers {
+            // The worker's runtime ends once its connections have, or are cut by then.
+            let _joined = tokio::task::spawn_blocking(move || worker.join()).await;
+        }
+        cut
+    }
+}
+
+/// One core: where its connections go in, and how many it has.
+#[derive(Debug)]
+struct Core {
+    connections: mpsc::UnboundedSender<(Socket, Open)>,
+    open: Arc<AtomicUsize>,
+}
+
+/// A connection's place in its core's count.
+#[derive(Debug)]
+struct Open(Arc<AtomicUsize>);
+
+impl Open {
+    fn new(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A connection on its way from one runtime to another.
+#[derive(Debug)]
+enum Socket {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+impl Socket {
+    fn leave(connection: Connection) -> std::io::Result<Self> {
+        Ok(match connection {
+            Connection::Tcp(stream) => Self::Tcp(stream.into_std()?),
+            Connection::Unix(stream) => Self::Unix(stream.into_std()?),
+        })
+    }
+}
+
+async fn accept(
+    listener: Listener,
+    cores: Vec<Core>,
+    mut draining: watch::Receiver<Option<Duration>>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted.and_then(Socket::leave),
+            _ = draining.wait_for(Option::is_some) => return,
+        };
+        match accepted {
+            Ok(socket) => {
+                let least_busy = cores
+                    .iter()
+                    .min_by_key(|core| core.open.load(Ordering::Relaxed));
+                if let Some(core) = least_busy {
+                    // Fails only once the worker is gone, and then the server is ending.
+                    let _sent = core.connections.send((socket, Open::new(&core.open)));
+                }
+            }
+            Err(error) => {
+                warn!(%error, "cannot accept a connection; raise the limit on open files?");
+                sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+}
+
+/// What a core's thread needs.
+#[derive(Clone, Debug)]
+struct Worker {
+    config: ServerConfig,
+    service: Arc<Service>,
+    routes: Routes,
+    draining: watch::Receiver<Option<Duration>>,
+}
+
+impl Worker {
+    fn start(self, index: usize) -> std::io::Result<(Core, std::thread::JoinHandle<()>)> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (connections, incoming) = mpsc::unbounded_channel();
+        let thread = std::thread::Builder::new()
+            .name(format!("grpc-{index}"))
+            .spawn(move || runtime.block_on(self.run(incoming)))?;
+        Ok((
+            Core {
+                connections,
+                open: Arc::default(),
+            },
+            thread,
+        ))
+    }
+
+    /// Serves what comes in until the accepting side is gone and the last connection has ended.
+    async fn run(self, mut incoming: mpsc::UnboundedReceiver<(Socket, Open)>) {
+        let mut connections = tokio::task::JoinSet::new();
+        loop {
+            tokio::select! {
+                next = incoming.recv() => match next {
+                    Some((socket, open)) => {
+                        let worker = self.clone();
+                        connections.spawn(async move {
+                            worker.serve(socket).await;
+                            drop(open);
+                        });
+                    }
+                    None => break,
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+        while connections.join_next().await.is_some() {}
+    }
+
+    async fn serve(self, socket: Socket) {
+        let outcome = match socket {
+            Socket::Tcp(stream) => match tokio::net::TcpStream::from_std(stream) {
+                Ok(stream) => self.connection(stream).await,
+                Err(error) => Err(error.into()),
+            },
+            Socket::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
+                Ok(stream) => self.connection(stream).await,
+                Err(error) => Err(error.into()),
+            },
+        };
+        if let Err(error) = outcome {
+            debug!(error, "connection ended");
+        }
+    }
+
+    async fn connection<S>(self, stream: S) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Self {
+            config,
+            service,
+            routes,
+            mut draining,
+        } = self;
+        let calls =
+            service_fn(move |request| grpc::serve(Arc::clone(&service), routes.clone(), request));
+        let mut connection = std::pin::pin!(http2().serve_connection(TokioIo::new(stream), calls));
+        let mut age = std::pin::pin!(sleep(jittered(config.max_age)));
+        let mut is_draining = false;
+        let grace = tokio::select! {
+            ended = connection.as_mut() => return Ok(ended?),
+            () = age.as_mut() => config.max_age_grace,
+            grace = drained(&mut draining) => {
+                is_draining = true;
+                grace
+            }
+        };
+        connection.as_mut().graceful_shutdown();
+        let mut deadline = Instant::now() + grace;
+        loop {
+            tokio::select! {
+                ended = connection.as_mut() => return Ok(ended?),
+                () = sleep_until(deadline) => return Ok(()),
+                // A drain may come while an old connection is leaving, and then counts too.
+                grace = drained(&mut draining), if !is_draining => {
+                    is_draining = true;
+                    deadline = deadline.min(Instant::now() + grace);
+                }
+            }
+        }
+    }
+}
+
+/// HTTP/2 as Envoy needs it.
+fn http2() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MAX_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_pending_accept_reset_streams(MAX_RESETS)
+        .max_local_error_reset_streams(MAX_RESETS)
+        .max_header_list_size(MAX_HEADERS)
+        .keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE);
+    builder
+}
+
+/// `duration`, give or take a tenth, so that connections opened together do not end together.
+fn jittered(duration: Duration) -> Duration {
+    duration.mul_f64(0.9 + 0.2 * fastrand::f64())
+}
+
+/// Waits for the drain; pending for ever if the server is dropped without one.
+async fn drained(draining: &mut watch::Receiver<Option<Duration>>) -> Duration {
+    if let Ok(grace) = draining.wait_for(Option::is_some).await
+        && let Some(grace) = *grace
+    {
+        return grace;
+    }
+    std::future::pending().await
+}
+
+/// Envoy opens streams before it has read our settings; a lower bound would refuse calls, and
+/// Envoy lets refused calls pass.
+const MAX_STREAMS: u32 = 4096;
+
+/// A stopped server finds as many resets waiting as Envoy had calls under way, up to its circuit
+/// breaker's 1,024 for each worker; HTTP/2's usual bound of 20 would cost the connection.
+const MAX_RESETS: usize = 4096;
+
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 1 << 20;
+
+/// Room for what tracing and `initial_metadata` copy from clients' headers.
+const MAX_HEADERS: u32 = 1 << 20;
+
+/// A peer that vanished without a word is noticed after twice this.
+const KEEP_ALIVE: Duration = Duration::from_secs(60);
+
+/// Out of file descriptors: others have to close theirs first.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// How often a drain looks whether the last connection has ended.
+const DRAIN_POLL: Duration = Duration::from_millis(10);
+
+/// Lets connections that end by their own deadline end first.
+const DRAIN_SLACK: Duration = Duration::from_millis(100);

@@ -1,0 +1,92 @@
+//! How a call fails: gRPC's codes, and the one place where errors become them.
+//!
+//! Envoy treats every error as "the rate limit service is away" and, unless told otherwise, lets
+//! the request pass. So an error here never depends on what a client sent.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use http::HeaderValue;
+
+use crate::limiter::Refusal;
+
+/// A gRPC status other than OK.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Status {
+    pub(super) code: Code,
+    pub(super) message: String,
+}
+
+/// The codes that are used, with their numbers in gRPC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Code {
+    InvalidArgument = 3,
+    ResourceExhausted = 8,
+    Unimplemented = 12,
+}
+
+impl Status {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    pub(super) fn overloaded(in_flight: usize) -> Self {
+        Self::new(
+            Code::ResourceExhausted,
+            format!("{in_flight} calls are under way, no more are taken (limits.in_flight)"),
+        )
+    }
+
+    pub(super) fn too_large(bytes: usize, limit: usize) -> Self {
+        Self::new(
+            Code::ResourceExhausted,
+            format!("a message of {bytes} bytes, at most {limit} are read (limits.message_bytes)"),
+        )
+    }
+
+    pub(super) fn undecodable(error: &prost::DecodeError) -> Self {
+        Self::new(
+            Code::InvalidArgument,
+            format!("not a RateLimitRequest: {error}"),
+        )
+    }
+
+    pub(super) fn code_header(&self) -> HeaderValue {
+        HeaderValue::from(self.code as u16)
+    }
+
+    /// The message, percent-encoded as gRPC wants it.
+    pub(super) fn message_header(&self) -> HeaderValue {
+        let mut text = BytesMut::with_capacity(self.message.len());
+        for byte in self.message.bytes() {
+            match byte {
+                b' '..=b'$' | b'&'..=b'~' => text.put_u8(byte),
+                _ => {
+                    text.put_slice(&[
+                        b'%',
+                        HEX[usize::from(byte >> 4)],
+                        HEX[usize::from(byte & 15)],
+                    ]);
+                }
+            }
+        }
+        HeaderValue::from_maybe_shared(Bytes::from(text))
+            .unwrap_or_else(|_| HeaderValue::from_static("error"))
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let code = match refusal {
+            Refusal::EmptyDomain
+            | Refusal::NoDescriptors
+            | Refusal::Override { .. }
+            | Refusal::TooManyDescriptors { .. }
+            | Refusal::TooManyEntries { .. } => Code::InvalidArgument,
+        };
+        Self::new(code, refusal.to_string())
+    }
+}
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
