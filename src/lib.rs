@@ -1,7 +1,58 @@
-//! Tollgate: a rate limit service for Envoy.
+//! # Tollgate: a rate limit service for Envoy
+//!
+//! Envoy asks, once per request, whether to let the request through
+//! (`envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit`). Tollgate matches the request's
+//! descriptors against policies that operators write in YAML, counts, and answers. This page is the
+//! map; [`pipeline`] is the file to read next.
+//!
+//! # One request, walked through
+//!
+//! ```text
+//!  Envoy --gRPC--> transport --> policy (match) --> limiter (plan) --> store (decide, all or nothing)
+//!                     ^                                                          |
+//!                     +------------- answer <-- limiter (fold) <--- verdicts <---+
+//!                                      |
+//!                                      +--> event --> telemetry   (told, never asked)
+//! ```
+//!
+//! 1. [`transport`] reads the call and turns it into a [`model::Query`]: a domain, descriptors, hits.
+//! 2. [`pipeline`] takes the [`policy::Policies`] in force and has [`limiter::Plan`] match each
+//!    descriptor: a rule with a limit makes a [`model::Check`], which is a counter's key, the numbers
+//!    and the hits.
+//! 3. [`store`] decides all checks in one step. It runs the rule's [`algorithm`] on each counter and
+//!    charges either all of them or, when the request is denied, none.
+//! 4. [`limiter`] folds the [`model::Verdict`]s into a [`limiter::Answer`]; [`transport`] writes it.
+//! 5. Whoever listens to [`event`]s counts; [`telemetry`] does.
+//!
+//! # Where things are
+//!
+//! | module | what it is for | knows alone |
+//! |---|---|---|
+//! | [`cli`] | the command line: serve, check, explain, query, schema, healthcheck, completions | clap, the environment |
+//! | [`app`] | the composition root: settings in, a running Tollgate out; reload; drain | who is connected to whom |
+//! | [`config`] | text to checked rules and settings, or a full report of problems | YAML |
+//! | [`provider`] | where policies come from: files, watched | the file system |
+//! | [`transport`] | gRPC, `/json`, health, reflection; sockets and connections | protobuf, HTTP/2 |
+//! | [`admin`] | what operators ask: readiness, metrics, the configuration in force, why | |
+//! | [`telemetry`] | metrics and logs | OpenTelemetry, Prometheus |
+//! | [`pipeline`] | match, decide, fold, tell, on one page | |
+//! | [`limiter`] | from a query to checks, from verdicts to an answer | |
+//! | [`store`] | counters: in memory, sharded, bounded | |
+//! | [`policy`] | rules, indexed: which one applies | |
+//! | [`algorithm`] | fixed window, sliding window, sliding log, token bucket: pure functions | |
+//! | [`model`], [`event`], [`clock`] | the words that everything shares | |
+//!
+//! # Rules of the house
+//!
+//! Imports go down, never up or sideways: `cli` > `app` > `config`, `provider` > `transport`,
+//! `admin`, `telemetry` > `pipeline`, `limiter` > `store` > `policy`, `algorithm` > `model`, `event`,
+//! `clock`. `tests/architecture.rs` reads the source and fails on a violation. From `pipeline` down
+//! there is no async code, no protobuf and no YAML, and time is an argument.
 
 pub mod admin;
 pub mod algorithm;
+pub mod app;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod event;

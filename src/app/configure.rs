@@ -1,0 +1,96 @@
+//! Settings, as each part wants them.
+
+use std::num::NonZero;
+use std::thread::available_parallelism;
+
+use crate::config::settings::{self, ListenAddr, Settings, Threads};
+use crate::pipeline::{Caps, Pipeline};
+use crate::store::MemoryConfig;
+use crate::telemetry::{Readings, logs};
+use crate::transport::listener::Address;
+use crate::transport::server::ServerConfig;
+use crate::transport::{HeaderStyle, Limits, ResponseConfig, Service};
+
+pub(super) fn address(address: &ListenAddr) -> Address {
+    match address {
+        ListenAddr::Tcp { .. } => Address::Tcp(address.to_string()),
+        ListenAddr::Unix(path) => Address::Unix(path.clone()),
+    }
+}
+
+pub(super) fn memory(settings: &Settings) -> MemoryConfig {
+    let max_keys = settings.store.memory.max_keys.get();
+    MemoryConfig {
+        max_keys: NonZero::new(max_keys).unwrap_or(NonZero::<u32>::MIN),
+    }
+}
+
+pub(super) fn caps(settings: &Settings) -> Caps {
+    let limits = &settings.limits;
+    Caps {
+        descriptors: limits.descriptors.as_usize(),
+        entries: limits.entries.as_usize(),
+    }
+}
+
+pub(super) fn limits(settings: &Settings) -> Limits {
+    Limits {
+        in_flight: settings.limits.in_flight.as_usize(),
+        message_bytes: settings.limits.message_bytes.as_usize(),
+    }
+}
+
+pub(super) fn response(settings: &Settings) -> ResponseConfig {
+    ResponseConfig {
+        headers: match settings.response.headers {
+            settings::HeaderStyle::Ietf => HeaderStyle::Ietf,
+            settings::HeaderStyle::None => HeaderStyle::None,
+            settings::HeaderStyle::Reference => HeaderStyle::Reference,
+        },
+        dynamic_metadata: settings.response.dynamic_metadata,
+    }
+}
+
+pub(super) fn server(settings: &Settings) -> ServerConfig {
+    ServerConfig {
+        threads: match settings.threads {
+            // What the cgroup allows, not what the machine has.
+            Threads::Auto => available_parallelism().map_or(1, NonZero::get),
+            Threads::Count(count) => count.as_usize(),
+        },
+        max_age: settings.connection.max_age.get(),
+        max_age_grace: settings.connection.max_age_grace.get(),
+    }
+}
+
+pub(crate) fn level(settings: &Settings) -> logs::Level {
+    match settings.telemetry.log.level {
+        settings::LogLevel::Error => logs::Level::Error,
+        settings::LogLevel::Warn => logs::Level::Warn,
+        settings::LogLevel::Info => logs::Level::Info,
+        settings::LogLevel::Debug => logs::Level::Debug,
+        settings::LogLevel::Trace => logs::Level::Trace,
+    }
+}
+
+/// How the log is written.
+pub(crate) fn format(settings: &Settings) -> logs::Format {
+    match settings.telemetry.log.format {
+        settings::LogFormat::Text => logs::Format::Text,
+        settings::LogFormat::Json => logs::Format::Json,
+    }
+}
+
+pub(super) fn readings(pipeline: &Pipeline, service: &Service) -> Readings {
+    let store = pipeline.store().stats();
+    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
+    Readings {
+        live_keys: store.live_keys,
+        key_limit: store.max_keys,
+        expired: store.expired,
+        overflow_decisions: store.overflow_decisions,
+        overflow_refunds: store.overflow_refunds_ignored,
+        rules: count(pipeline.snapshot().policies().rule_count()),
+        in_flight: count(service.in_flight()),
+    }
+}

@@ -1,0 +1,354 @@
+//! The composition root: settings in, a running Tollgate out.
+//!
+//! [`App::start`] builds the parts in order, each from its own configuration, and binds every
+//! listener before it says that it is ready; [`App::run`] keeps it running until it is told to
+//! stop, rereads what changes meanwhile, and drains. Tests start the same App on port 0 and ask it
+//! where it listens.
+
+pub(crate) mod configure;
+mod http;
+mod policies;
+mod reload;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::{info, warn};
+
+pub use policies::LoadError;
+
+use crate::admin::{AdminState, Status};
+use crate::clock::Clock;
+use crate::config::settings::{Loaded, Settings};
+use crate::pipeline::Pipeline;
+use crate::provider::watch::{WatchConfig, Watcher};
+use crate::store::MemoryStore;
+use crate::telemetry::logs::LogHandle;
+use crate::telemetry::{Readings, SetUpError, Telemetry};
+use crate::transport::json::JsonError;
+use crate::transport::listener::{Address, BindError, Listener};
+use crate::transport::server::{Server, ServerError};
+use crate::transport::{HealthReporter, Service};
+use http::HttpServer;
+use reload::Reloader;
+
+/// What an App is made of.
+pub struct Options {
+    /// The settings to start with.
+    pub settings: Settings,
+    /// How to read the settings again.
+    pub reread: Box<dyn Fn() -> Result<Loaded, String> + Send + Sync>,
+    /// The log, whose level may change.
+    pub log: Option<LogHandle>,
+    /// What time it is.
+    pub clock: Clock,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a running App can be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// Read settings and policies again.
+    Reload,
+    /// Stop: first politely, the second time at once.
+    Stop,
+}
+
+/// How an App ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Every call was answered.
+    Drained,
+    /// Somebody did not want to wait.
+    AtOnce,
+}
+
+/// A running Tollgate.
+#[derive(Debug)]
+pub struct App {
+    settings: Arc<ArcSwap<Settings>>,
+    status: Arc<Status>,
+    health: HealthReporter,
+    pipeline: Arc<Pipeline>,
+    service: Arc<Service>,
+    grpc: Server,
+    http: HttpServer,
+    admin: HttpServer,
+    reloader: Arc<Reloader>,
+    watcher: Option<Watcher>,
+}
+
+/// Why an App does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A listener's address cannot be used.
+    #[error("listen.{listener}: {source}")]
+    Bind {
+        /// Which listener.
+        listener: &'static str,
+        /// What is wrong.
+        source: BindError,
+    },
+    /// The compiled-in descriptors are broken.
+    #[error(transparent)]
+    Json(#[from] JsonError),
+    /// The policies are refused: there is nothing to enforce.
+    #[error(transparent)]
+    Policies(#[from] LoadError),
+    /// The gRPC server cannot be started.
+    #[error(transparent)]
+    Server(#[from] ServerError),
+    /// Metrics cannot be set up.
+    #[error(transparent)]
+    Telemetry(#[from] SetUpError),
+}
+
+impl App {
+    /// Starts everything; it answers when this returns.
+    ///
+    /// # Errors
+    /// If the policies are refused or a listener cannot be bound. Nothing listens then.
+    pub async fn start(options: Options) -> Result<Self, StartError> {
+        let Options {
+            settings,
+            reread,
+            log,
+            clock,
+        } = options;
+        let telemetry = Arc::new(Telemetry::new(clock.clone())?);
+        // Before the first reading, so that no change falls between the two.
+        let watcher = watch(&settings).await;
+        let loaded = policies::load(&settings, &*telemetry, &clock)?;
+        if !loaded.warnings.is_empty() {
+            warn!("policies have warnings:\n{}", loaded.warnings);
+        }
+        let grpc = bind("grpc", configure::address(&settings.listen.grpc)).await?;
+        let http = bind("http", configure::address(&settings.listen.http)).await?;
+        let admin = bind("admin", configure::address(&settings.listen.admin)).await?;
+
+        let store = Arc::new(MemoryStore::new(configure::memory(&settings)));
+        let status = Arc::new(Status::default());
+        let pipeline = Arc::new(Pipeline::new(
+            loaded.policies,
+            Arc::clone(&store),
+            Arc::clone(&telemetry) as _,
+            clock.clone(),
+            configure::caps(&settings),
+        ));
+        status.accepted(loaded.status);
+        let service = Arc::new(Service::new(
+            Arc::clone(&pipeline),
+            configure::response(&settings),
+            configure::limits(&settings),
+        ));
+        telemetry.observe(readings(&pipeline, &service));
+        let health = HealthReporter::new();
+        let grpc = Server::start(configure::server(&settings), grpc, &service, &health)?;
+
+        let prometheus = settings.telemetry.prometheus;
+        let settings = Arc::new(ArcSwap::from_pointee(settings));
+        let state = admin_state(&pipeline, &status, &telemetry, &settings);
+        let routes = crate::transport::http::routes(Arc::clone(&service))?
+            .merge(crate::admin::health::routes(state.clone(), prometheus));
+        let http = HttpServer::start(http, routes);
+        let admin = HttpServer::start(admin, crate::admin::dump::routes(state));
+
+        let reloader = Arc::new(Reloader {
+            settings: Arc::clone(&settings),
+            reread,
+            log,
+            telemetry,
+            pipeline: Arc::clone(&pipeline),
+            status: Arc::clone(&status),
+            specs: Mutex::new(loaded.specs),
+        });
+        status.set_serving(true);
+        health.set_serving(true).await;
+        let app = Self {
+            settings,
+            status,
+            health,
+            pipeline,
+            service,
+            grpc,
+            http,
+            admin,
+            reloader,
+            watcher,
+        };
+        app.announce();
+        Ok(app)
+    }
+
+    /// Where it answers gRPC.
+    #[must_use]
+    pub fn grpc(&self) -> &Address {
+        self.grpc.address()
+    }
+
+    /// Where it answers HTTP.
+    #[must_use]
+    pub fn http(&self) -> &Address {
+        self.http.address()
+    }
+
+    /// Where it answers operators.
+    #[must_use]
+    pub fn admin(&self) -> &Address {
+        self.admin.address()
+    }
+
+    /// What answers, for those who ask without a socket.
+    #[must_use]
+    pub fn service(&self) -> &Arc<Service> {
+        &self.service
+    }
+
+    /// Runs until told to stop, and then until the last call is answered.
+    pub async fn run(self, mut control: mpsc::Receiver<Control>) -> Ended {
+        let mut sweep = interval(SWEEP_ROUND / 50);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                told = control.recv() => match told {
+                    Some(Control::Reload) => {
+                        let reloader = Arc::clone(&self.reloader);
+                        reload::off_the_runtime(move || reloader.everything()).await;
+                    }
+                    Some(Control::Stop) | None => break,
+                },
+                () = changed(self.watcher.as_ref()) => {
+                    let reloader = Arc::clone(&self.reloader);
+                    reload::off_the_runtime(move || reloader.policies()).await;
+                }
+                _ = sweep.tick() => self.sweep(),
+            }
+        }
+        tokio::select! {
+            () = self.drain() => Ended::Drained,
+            () = second_stop(&mut control) => Ended::AtOnce,
+        }
+    }
+
+    /// Sweeps a few shards, so that all have been seen once in [`SWEEP_ROUND`].
+    fn sweep(&self) {
+        let store = self.pipeline.store();
+        let now = self.pipeline.clock().now();
+        for _ in 0..store.shards().div_ceil(SWEEPS_PER_ROUND) {
+            store.sweep_next(now);
+        }
+    }
+
+    /// Says that no traffic is wanted, goes on answering until that has got about, then tells every
+    /// peer to go and waits for what is under way.
+    async fn drain(self) {
+        let shutdown = self.settings.load().shutdown.clone();
+        info!(
+            drain_delay = ?shutdown.drain_delay.get(),
+            grace = ?shutdown.grace.get(),
+            "stopping: not ready any more, still answering (a second signal ends at once)"
+        );
+        self.status.set_serving(false);
+        self.health.set_serving(false).await;
+        sleep(shutdown.drain_delay.get()).await;
+        let cut = self.grpc.drain(shutdown.grace.get()).await;
+        self.http.stop(HTTP_GRACE).await;
+        self.admin.stop(HTTP_GRACE).await;
+        if cut > 0 {
+            warn!(
+                connections = cut,
+                "the grace was over with calls still under way"
+            );
+        }
+        info!("stopped");
+    }
+
+    fn announce(&self) {
+        let policies = self.status.policies();
+        info!(
+            version = env!("CARGO_PKG_VERSION"),
+            grpc = %self.grpc(),
+            http = %self.http(),
+            admin = %self.admin(),
+            rules = policies.rules,
+            domains = policies.domains,
+            policies = policies.path,
+            "ready"
+        );
+    }
+}
+
+async fn bind(listener: &'static str, address: Address) -> Result<Listener, StartError> {
+    Listener::bind(&address)
+        .await
+        .map_err(|source| StartError::Bind { listener, source })
+}
+
+async fn watch(settings: &Settings) -> Option<Watcher> {
+    if !settings.policies.watch {
+        return None;
+    }
+    Some(Watcher::start(settings.policies.path.clone(), WatchConfig::default()).await)
+}
+
+async fn changed(watcher: Option<&Watcher>) {
+    match watcher {
+        Some(watcher) => watcher.changed().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn second_stop(control: &mut mpsc::Receiver<Control>) {
+    while let Some(told) = control.recv().await {
+        if told == Control::Stop {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+fn readings(
+    pipeline: &Arc<Pipeline>,
+    service: &Arc<Service>,
+) -> impl Fn() -> Readings + Send + Sync + 'static {
+    let (pipeline, service) = (Arc::clone(pipeline), Arc::clone(service));
+    move || configure::readings(&pipeline, &service)
+}
+
+fn admin_state(
+    pipeline: &Arc<Pipeline>,
+    status: &Arc<Status>,
+    telemetry: &Arc<Telemetry>,
+    settings: &Arc<ArcSwap<Settings>>,
+) -> AdminState {
+    let (telemetry, settings) = (Arc::clone(telemetry), Arc::clone(settings));
+    AdminState {
+        pipeline: Arc::clone(pipeline),
+        status: Arc::clone(status),
+        metrics: Arc::new(move || telemetry.render().map_err(|error| error.to_string())),
+        settings: Arc::new(move || {
+            serde_json::to_value(&**settings.load())
+                .unwrap_or_else(|error| serde_json::Value::String(error.to_string()))
+        }),
+    }
+}
+
+/// Every shard of the table is swept once in this time.
+const SWEEP_ROUND: Duration = Duration::from_secs(5);
+
+/// A few shards at a time, so that no sweep holds the thread for long.
+const SWEEPS_PER_ROUND: usize = 50;
+
+/// How long HTTP clients may still read their answers.
+const HTTP_GRACE: Duration = Duration::from_secs(1);

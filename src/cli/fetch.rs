@@ -1,0 +1,78 @@
+//! One HTTP GET from a running Tollgate, over TCP or a unix socket.
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Empty};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum FetchError {
+    #[error("cannot reach {0}: {1} (is Tollgate running there?)")]
+    Connect(String, #[source] std::io::Error),
+    #[error("{0} did not answer: {1}")]
+    Http(String, #[source] hyper::Error),
+    #[error("cannot ask for {0}: {1}")]
+    Request(String, #[source] http::Error),
+}
+
+/// Asks `address` (`host:port` or `unix:/path`) for `path`.
+pub(super) async fn get(address: &str, path: &str) -> Result<(StatusCode, Bytes), FetchError> {
+    let connect = |error| FetchError::Connect(address.to_owned(), error);
+    match address.strip_prefix("unix:") {
+        Some(socket) => {
+            let stream = UnixStream::connect(socket).await.map_err(connect)?;
+            ask(stream, address, "localhost", path).await
+        }
+        None => {
+            let stream = TcpStream::connect(address).await.map_err(connect)?;
+            ask(stream, address, address, path).await
+        }
+    }
+}
+
+async fn ask<S>(
+    stream: S,
+    address: &str,
+    host: &str,
+    path: &str,
+) -> Result<(StatusCode, Bytes), FetchError>
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let http = |error| FetchError::Http(address.to_owned(), error);
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(http)?;
+    // Ends with the answer; what goes wrong is told to the sender too.
+    tokio::spawn(connection);
+    let request = Request::get(path)
+        .header(http::header::HOST, host)
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| FetchError::Request(path.to_owned(), error))?;
+    let response = sender.send_request(request).await.map_err(http)?;
+    let status = response.status();
+    let body = response
+        .into_body()
+        .collect()
+        .await
+        .map_err(http)?
+        .to_bytes();
+    Ok((status, body))
+}
+
+/// `text` as it may stand in a URL's query.
+pub(super) fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                encoded.push(char::from(byte));
+            }
+            _ => encoded.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    encoded
+}

@@ -1,0 +1,85 @@
+//! The command line. Each command is a file; this one says what there is.
+//!
+//! Exit codes: 0 done, 1 refused or failed, 2 the command line is wrong; `query` ends with the
+//! last answer (0 OK, 3 over limit, 1 no answer).
+
+mod check;
+mod completions;
+mod explain;
+mod fetch;
+mod healthcheck;
+mod query;
+mod schema;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// A rate limit service for Envoy.
+///
+/// Envoy asks it, once per request, whether to let the request through; the limits are YAML files.
+/// Try it: `tollgate check config/policies`, then `tollgate serve --policies config/policies`, then
+/// in another terminal `tollgate query --addr 127.0.0.1:8081 demo user_id=alice --repeat 6`.
+#[derive(Debug, Parser)]
+#[command(name = "tollgate", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Check(check::Check),
+    Explain(explain::Explain),
+    Query(query::Query),
+    Schema(schema::Schema),
+    Healthcheck(healthcheck::Healthcheck),
+    Completions(completions::Completions),
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(command) => command.run(),
+        Command::Check(command) => command.run(),
+        Command::Explain(command) => command.run(),
+        Command::Query(command) => command.run(),
+        Command::Schema(command) => command.run(),
+        Command::Healthcheck(command) => command.run(),
+        Command::Completions(command) => command.run(),
+    }
+}
+
+/// Tells the person at the terminal what went wrong.
+#[expect(
+    clippy::print_stderr,
+    reason = "a command's error goes to its terminal"
+)]
+fn complain(what: impl std::fmt::Display) {
+    eprintln!("tollgate: {what}");
+}
+
+/// A command's result.
+#[expect(
+    clippy::print_stdout,
+    reason = "a command's result goes to its terminal"
+)]
+fn print(what: impl std::fmt::Display) {
+    use std::io::Write;
+    // A closed pipe (`| head`) is not an error worth a panic.
+    let _closed = write!(std::io::stdout(), "{what}");
+}
+
+/// A runtime for a command that asks a server.
+fn block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?
+        .block_on(future))
+}
+
+/// The command did not do what was asked.
+const FAILED: u8 = 1;

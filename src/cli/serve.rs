@@ -1,0 +1,138 @@
+//! `tollgate serve`: run the service.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use crate::app::{App, Control, Ended, Options, configure};
+use crate::clock::Clock;
+use crate::config::settings::{ListenAddr, Loaded, Overrides, Settings};
+use crate::telemetry::logs;
+
+/// Run the service.
+///
+/// Settings come from the flags, then from TOLLGATE_* environment variables, then from the file,
+/// then from the defaults. Policies are read again when they change; SIGHUP reads both again.
+/// SIGTERM drains; a second one ends at once. Exits 1 if settings or policies are refused.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  \
+    tollgate serve --policies config/policies\n  \
+    tollgate serve --config config/tollgate.yaml\n  \
+    TOLLGATE_TELEMETRY__LOG__LEVEL=debug tollgate serve --config config/tollgate.yaml --grpc 127.0.0.1:0")]
+pub(super) struct Serve {
+    /// The settings file; without it every setting has its default
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder of policy files, or one file
+    #[arg(long, value_name = "PATH")]
+    policies: Option<PathBuf>,
+    /// Where to answer Envoy: host:port (port 0 takes a free one) or unix:/path
+    #[arg(long, value_name = "ADDR")]
+    grpc: Option<ListenAddr>,
+    /// Where to answer /json, /healthcheck, /livez, /readyz and /metrics
+    #[arg(long, value_name = "ADDR")]
+    http: Option<ListenAddr>,
+    /// Where to answer operators; not for the public
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<ListenAddr>,
+}
+
+impl Serve {
+    pub(super) fn run(self) -> ExitCode {
+        let loaded = match self.settings() {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                super::complain(error);
+                return ExitCode::from(super::FAILED);
+            }
+        };
+        match super::block_on(self.serve(loaded)) {
+            Ok(code) => code,
+            Err(error) => {
+                super::complain(format!("cannot start a runtime: {error}"));
+                ExitCode::from(super::FAILED)
+            }
+        }
+    }
+
+    fn settings(&self) -> Result<Loaded, String> {
+        let text = match &self.config {
+            None => None,
+            Some(path) => {
+                let name = path.display().to_string();
+                let text = std::fs::read(path)
+                    .map_err(|error| format!("cannot read the settings {name}: {error}"))?;
+                Some((name, text))
+            }
+        };
+        let file = text
+            .as_ref()
+            .map(|(name, text)| (name.as_str(), text.as_slice()));
+        let flags = Overrides {
+            policies: self.policies.clone(),
+            grpc: self.grpc.clone(),
+            http: self.http.clone(),
+            admin: self.admin.clone(),
+        };
+        Settings::load(file, std::env::vars(), flags)
+            .map_err(|report| format!("settings refused:\n{report}"))
+    }
+
+    async fn serve(self, loaded: Loaded) -> ExitCode {
+        let Loaded { settings, warnings } = loaded;
+        let log = logs::init(configure::level(&settings), configure::format(&settings));
+        let log = log.inspect_err(|error| super::complain(error)).ok();
+        if !warnings.is_empty() {
+            warn!("settings have warnings:\n{warnings}");
+        }
+        let control = match controls() {
+            Ok(control) => control,
+            Err(error) => {
+                super::complain(format!("cannot listen for signals: {error}"));
+                return ExitCode::from(super::FAILED);
+            }
+        };
+        let reread = Box::new(move || self.settings());
+        let options = Options {
+            settings,
+            reread,
+            log,
+            clock: Clock::system(),
+        };
+        let app = match App::start(options).await {
+            Ok(app) => app,
+            Err(error) => {
+                super::complain(error);
+                return ExitCode::from(super::FAILED);
+            }
+        };
+        match app.run(control).await {
+            Ended::Drained => ExitCode::SUCCESS,
+            Ended::AtOnce => ExitCode::from(super::FAILED),
+        }
+    }
+}
+
+/// SIGHUP rereads, SIGTERM and SIGINT stop.
+fn controls() -> std::io::Result<mpsc::Receiver<Control>> {
+    let (sender, receiver) = mpsc::channel(8);
+    for (kind, control) in [
+        (SignalKind::hangup(), Control::Reload),
+        (SignalKind::terminate(), Control::Stop),
+        (SignalKind::interrupt(), Control::Stop),
+    ] {
+        let mut signals = signal(kind)?;
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            while signals.recv().await.is_some() {
+                if sender.send(control).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+    Ok(receiver)
+}

@@ -1,0 +1,282 @@
+//! The binary, as a person runs it.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use crate::harness::{Harness, until};
+
+pub(crate) fn tollgate(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.args(arguments).env_clear().stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> (i32, String, String) {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = tollgate(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (status.code().unwrap(), text(stdout), text(stderr))
+}
+
+const POLICY: &str = "
+domain: shop
+descriptors:
+  - key: user
+    rate_limit: { name: per-user, requests_per_unit: 2, unit: minute }
+  - key: user
+    value: root
+";
+
+fn folder(policy: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("shop.yaml"), policy).unwrap();
+    folder
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+#[test]
+fn check_tells_every_problem_and_how_many() {
+    let good = folder(POLICY);
+    let (code, out, _) = run(&["check", text(good.path())]);
+    assert_eq!(code, 0);
+    assert!(out.contains("1 files, 1 domains: no errors"), "{out}");
+
+    let bad = folder(
+        "domain: shop\ndescriptors:\n  - key: a\n    rate_limit: { unit: minutes, requests_per_unit: 1 }\n  - kee: b\n",
+    );
+    let (code, out, err) = run(&["check", text(bad.path())]);
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("shop.yaml:4:25: descriptors[0].rate_limit.unit:"),
+        "{out}"
+    );
+    assert!(out.contains("did you mean"), "{out}");
+    assert!(out.contains("shop.yaml:5:5:"), "{out}");
+    assert!(err.contains("errors"), "{err}");
+
+    assert_eq!(run(&["check", "/nowhere"]).0, 1);
+    assert_eq!(run(&["check"]).0, 2);
+}
+
+#[test]
+fn help_names_every_command() {
+    let (code, out, _) = run(&["--help"]);
+    assert_eq!(code, 0);
+    for command in [
+        "serve",
+        "check",
+        "explain",
+        "query",
+        "schema",
+        "healthcheck",
+        "completions",
+    ] {
+        assert!(out.contains(command), "{out}");
+        let (code, help, _) = run(&[command, "--help"]);
+        assert_eq!(code, 0);
+        assert!(help.len() > 200, "{help}");
+    }
+    assert_eq!(run(&["serve", "--nonsense"]).0, 2);
+    assert_eq!(
+        run(&["--version"]).1,
+        format!("tollgate {}\n", env!("CARGO_PKG_VERSION"))
+    );
+    assert!(run(&["completions", "bash"]).1.contains("complete"));
+    let schema: serde_json::Value = serde_json::from_str(&run(&["schema"]).1).unwrap();
+    assert!(schema["$schema"].is_string());
+}
+
+#[test]
+fn explain_reads_policies() {
+    let folder = folder(POLICY);
+    let explain = |descriptor| {
+        run(&[
+            "explain",
+            "--policies",
+            text(folder.path()),
+            "shop",
+            descriptor,
+        ])
+    };
+    let (code, out, _) = explain("user=alice");
+    assert_eq!(code, 0);
+    for part in [
+        "rule     user \"per-user\"",
+        "shop.yaml:",
+        "{shop|user=alice}:window:60s",
+        "user=root",
+        "2 per minute",
+    ] {
+        assert!(out.contains(part), "{out}");
+    }
+    let (_, out, _) = explain("user=root");
+    assert!(out.contains("exempts"), "{out}");
+    let (_, out, _) = explain("other=x");
+    assert!(out.contains("rule     none"), "{out}");
+    assert_eq!(explain("user").0, 2);
+    assert_eq!(run(&["explain", "shop", "user=x"]).0, 2);
+}
+
+#[tokio::test]
+async fn query_ends_with_the_last_answer() {
+    let harness = Harness::with_policy(POLICY).await;
+    let query = |descriptor: &'static str, repeat: &'static str| {
+        let address = harness.grpc.clone();
+        tokio::task::spawn_blocking(move || {
+            run(&[
+                "query", "--addr", &address, "shop", descriptor, "--repeat", repeat,
+            ])
+        })
+    };
+    let (code, out, _) = query("user=x", "2").await.unwrap();
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("OK         1 left of 2 per minute \"per-user\""),
+        "{out}"
+    );
+    let (code, out, _) = query("user=x", "1").await.unwrap();
+    assert_eq!(code, 3);
+    assert!(out.starts_with("OVER_LIMIT"), "{out}");
+    let address = harness.admin.clone();
+    let explained = tokio::task::spawn_blocking(move || {
+        run(&["explain", "--admin", &address, "shop", "user=x"])
+    });
+    let (code, out, _) = explained.await.unwrap();
+    assert_eq!(code, 0);
+    assert!(
+        out.contains("counted  2 (by memory)") && out.contains("OVER_LIMIT"),
+        "{out}"
+    );
+    let health = harness.http.clone();
+    let healthy = tokio::task::spawn_blocking(move || run(&["healthcheck", "--addr", &health]));
+    assert_eq!(healthy.await.unwrap().0, 0);
+    let (code, _, err) = run(&["query", "--addr", "127.0.0.1:1", "shop", "user=x"]);
+    assert_eq!(code, 1);
+    assert!(err.contains("is Tollgate running there?"), "{err}");
+    assert_eq!(run(&["healthcheck", "--addr", "127.0.0.1:1"]).0, 1);
+}
+
+/// A `tollgate serve` of its own process; killed when dropped.
+struct Served(Child);
+
+impl Served {
+    fn start(arguments: &[&str]) -> (Self, Vec<String>) {
+        let mut child = tollgate(&["serve"])
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut seen = Vec::new();
+        for line in lines.by_ref() {
+            let line = line.unwrap();
+            let ready = line.contains("ready");
+            seen.push(line);
+            if ready {
+                break;
+            }
+        }
+        // What is logged later must not fill the pipe.
+        std::thread::spawn(move || lines.for_each(drop));
+        (Self(child), seen)
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.0.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &pid])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ended = self.0.kill();
+        let _reaped = self.0.wait();
+    }
+}
+
+#[tokio::test]
+async fn serve_listens_on_unix_sockets_and_ends_on_a_signal() {
+    let folder = folder(POLICY);
+    let socket = folder.path().join("grpc.sock");
+    let settings = folder.path().join("tollgate.conf");
+    std::fs::write(&settings, "shutdown: { drain_delay: 0s, grace: 1s }\n").unwrap();
+    let grpc = format!("unix:{}", text(&socket));
+    let arguments = [
+        "--config",
+        text(&settings),
+        "--policies",
+        text(folder.path()),
+        "--grpc",
+        &grpc,
+        "--http",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+    ];
+    let (mut served, lines) = Served::start(&arguments);
+    assert!(lines.last().unwrap().contains("grpc.sock"), "{lines:?}");
+    assert_eq!(run(&["query", "--addr", &grpc, "shop", "user=x"]).0, 0);
+    // A second server does not take the socket from the first.
+    let mut second = tollgate(&["serve"]);
+    let refused = second.args(arguments).output().unwrap();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("listen.grpc"));
+    served.signal("-TERM");
+    let mut status = None;
+    until("it ends", async || {
+        status = served.0.try_wait().unwrap();
+        status.is_some()
+    })
+    .await;
+    assert_eq!(status.unwrap().code(), Some(0));
+    assert!(!socket.exists());
+    // A socket file that was left behind is taken over.
+    let (served, _) = Served::start(&arguments);
+    served.signal("-KILL");
+    drop(served);
+    assert!(socket.exists());
+    let (_served, lines) = Served::start(&arguments);
+    assert!(lines.last().unwrap().contains("ready"), "{lines:?}");
+}
+
+#[test]
+fn serve_refuses_bad_settings_and_policies_with_exit_1() {
+    let good = folder(POLICY);
+    let bad = folder("domain: shop\ndescriptors: 5\n");
+    let (code, _, err) = run(&[
+        "serve",
+        "--policies",
+        text(bad.path()),
+        "--grpc",
+        "127.0.0.1:0",
+    ]);
+    assert_eq!(code, 1);
+    assert!(err.contains("shop.yaml:2:"), "{err}");
+    let settings = good.path().join("t.conf");
+    std::fs::write(&settings, "limits:\n  in_fligth: 5\n").unwrap();
+    let (code, _, err) = run(&["serve", "--config", text(&settings)]);
+    assert_eq!(code, 1);
+    assert!(
+        err.contains("in_fligth") && err.contains("in_flight"),
+        "{err}"
+    );
+    let variable = tollgate(&["serve", "--policies", text(good.path())])
+        .env("TOLLGATE_LIMITS__IN_FLIGHT", "many")
+        .output()
+        .unwrap();
+    assert_eq!(variable.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&variable.stderr).contains("TOLLGATE_LIMITS__IN_FLIGHT"));
+}

@@ -1,0 +1,172 @@
+//! What the `http` and `admin` listeners answer.
+
+use crate::harness::{Harness, descriptor, request};
+
+const POLICY: &str = "
+domain: shop
+descriptors:
+  - key: user
+    rate_limit: { name: per-user, requests_per_unit: 1, unit: minute, unit_multiplier: 5 }
+  - key: plan
+    value: gold
+    rate_limit: { unlimited: true }
+";
+
+#[tokio::test]
+async fn json_answers_like_grpc() {
+    let harness = Harness::with_policy(POLICY).await;
+    let call = r#"{"domain":"shop","descriptors":[{"entries":[{"key":"user","value":"x"}]}]}"#;
+    let (status, body) = harness.json(call).await;
+    assert_eq!(status, 200, "{body}");
+    let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+    let reset = &body["statuses"][0]["durationUntilReset"];
+    assert_eq!(
+        body,
+        serde_json::json!({
+            "overallCode": "OK",
+            "statuses": [{
+                "code": "OK",
+                "currentLimit": {
+                    "name": "per-user", "requestsPerUnit": 1, "unit": "MINUTE", "unitMultiplier": 5,
+                },
+                "durationUntilReset": reset,
+            }],
+        })
+    );
+    assert!(reset.as_str().unwrap().ends_with('s'));
+    let snake_case = r#"{"domain":"shop","hits_addend":2,
+        "descriptors":[{"entries":[{"key":"user","value":"y"}],"hits_addend":"2"}]}"#;
+    let (status, body) = harness.json(snake_case).await;
+    assert_eq!(status, 429, "{body}");
+    assert!(body.contains("OVER_LIMIT"), "{body}");
+}
+
+#[tokio::test]
+async fn json_that_makes_no_sense_is_a_bad_request() {
+    let harness = Harness::with_policy(POLICY).await;
+    for (call, text) in [
+        ("", "EOF"),
+        ("[]", "not a RateLimitRequest"),
+        (r#"{"domain":"shop","colour":"red"}"#, "colour"),
+        (
+            r#"{"domain":"shop","descriptors":[]}"#,
+            "descriptor list must not be empty",
+        ),
+        (r#"{"domain":"shop"} {}"#, "after the RateLimitRequest"),
+        (
+            r#"{"domain":"shop","descriptors":[{"limit":{"unit":"FORTNIGHT"}}]}"#,
+            "FORTNIGHT",
+        ),
+    ] {
+        let (status, body) = harness.json(call).await;
+        assert_eq!(status, 400, "{body}");
+        assert!(body.contains(text), "{body}");
+    }
+}
+
+#[tokio::test]
+async fn health_is_told_in_three_ways() {
+    let harness = Harness::with_policy(POLICY).await;
+    assert_eq!(harness.get("/healthcheck").await, (200, "OK".into()));
+    assert_eq!(harness.get("/livez").await.0, 200);
+    let (status, body) = harness.get("/readyz").await;
+    assert_eq!(status, 200);
+    assert!(body.contains("2 rules in 1 domains"), "{body}");
+    assert_eq!(harness.get("/nothing").await.0, 404);
+}
+
+#[tokio::test]
+async fn metrics_count_decisions_by_rule_and_outcome() {
+    let harness = Harness::with_policy(POLICY).await;
+    let mut client = harness.client().await;
+    for _ in 0..3 {
+        client.code("shop", &[("user", "x")]).await;
+    }
+    client.code("shop", &[("plan", "gold")]).await;
+    client.code("shop", &[("plan", "tin")]).await;
+    client.code("nowhere", &[("plan", "tin")]).await;
+    let (status, text) = harness.get("/metrics").await;
+    assert_eq!(status, 200);
+    for line in [
+        r#"tollgate_decisions_total{domain="shop",outcome="allowed",rule="user"} 1"#,
+        r#"tollgate_decisions_total{domain="shop",outcome="denied",rule="user"} 2"#,
+        r#"tollgate_decisions_total{domain="shop",outcome="unlimited",rule="plan=gold"} 1"#,
+        r#"tollgate_decisions_total{domain="shop",outcome="unmatched",rule="(unmatched)"} 1"#,
+        r#"tollgate_decisions_total{domain="(unknown)",outcome="unmatched",rule="(unmatched)"} 1"#,
+        "tollgate_store_keys 1",
+        "tollgate_requests_in_flight 0",
+    ] {
+        assert!(text.contains(line), "lacks {line}:\n{text}");
+    }
+    assert!(text.contains("tollgate_build_info{"), "{text}");
+    assert!(
+        text.contains("tollgate_decision_duration_seconds_count"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn metrics_can_be_off() {
+    let harness = Harness::start(&[("p.yaml", POLICY)], "telemetry: { prometheus: false }")
+        .await
+        .unwrap();
+    assert_eq!(harness.get("/metrics").await.0, 404);
+}
+
+#[tokio::test]
+async fn the_configuration_in_force_is_dumped() {
+    let harness = Harness::with_policy(POLICY).await;
+    let (status, text) = harness.admin("/config_dump").await;
+    assert_eq!(status, 200);
+    let dump: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(dump["settings"]["limits"]["in_flight"], 10_000);
+    assert_eq!(dump["policies"]["rules"], 2);
+    let rule = &dump["domains"][0]["rules"][0];
+    assert_eq!(rule["descriptor"], "user");
+    assert_eq!(rule["rate_limit"]["unit_multiplier"], 5);
+    assert!(
+        rule["origin"].as_str().unwrap().contains("policy.yaml:4:"),
+        "{rule}"
+    );
+    let (status, text) = harness.admin("/rlconfig").await;
+    assert_eq!(status, 200);
+    assert!(
+        text.contains("shop.user: unit=MINUTE requests_per_unit=1, shadow_mode: false"),
+        "{text}"
+    );
+    assert!(harness.admin("/").await.1.contains("/config_dump"));
+}
+
+#[tokio::test]
+async fn explain_knows_what_is_counted_and_charges_nothing() {
+    let harness = Harness::with_policy(POLICY).await;
+    let explain = async || {
+        let (status, text) = harness
+            .admin("/explain?domain=shop&descriptor=user%3Dx")
+            .await;
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()
+    };
+    for _ in 0..2 {
+        let told = explain().await;
+        assert_eq!(told["key"], "{shop|user=x}:window:300s");
+        assert_eq!(told["now"]["over"], false);
+        assert_eq!(told["now"]["counted"], 0);
+    }
+    let mut client = harness.client().await;
+    client
+        .ask(request("shop", &[descriptor(&[("user", "x")])]))
+        .await;
+    let told = explain().await;
+    assert_eq!(
+        (&told["now"]["over"], &told["now"]["counted"]),
+        (&true.into(), &1.into())
+    );
+    assert_eq!(
+        harness
+            .admin("/explain?domain=shop&descriptor=user")
+            .await
+            .0,
+        400
+    );
+}

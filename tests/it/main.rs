@@ -1,0 +1,21 @@
+//! Everything that needs a running server, in one binary.
+
+mod cli;
+mod conformance;
+mod explain;
+mod harness;
+mod http;
+mod proto;
+mod reload;
+mod service;
+mod shutdown;
+mod wire;
+
+/// Whether golden files are to be written anew instead of compared (`make golden`).
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how `make golden` tells the tests"
+)]
+fn update_golden() -> bool {
+    std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1")
+}

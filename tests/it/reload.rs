@@ -1,0 +1,187 @@
+//! Policies and settings that change under a running Tollgate.
+
+use std::os::unix::fs::symlink;
+
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
+use envoy_types::pb::google::protobuf::UInt64Value;
+use tollgate::app::Control;
+use tollgate::clock::Clock;
+
+use crate::harness::{Harness, NOON, descriptor, request, until};
+
+fn policy(limit: u32) -> String {
+    format!(
+        "domain: shop\ndescriptors:\n  - key: user\n    rate_limit: \
+         {{ requests_per_unit: {limit}, unit: minute }}\n"
+    )
+}
+
+/// The limit in force, asked without charging.
+async fn limit(harness: &Harness) -> Option<u32> {
+    let mut peek = descriptor(&[("user", "nobody")]);
+    peek.hits_addend = Some(UInt64Value { value: 0 });
+    let answer = harness.client().await.ask(request("shop", &[peek])).await;
+    answer.statuses[0]
+        .current_limit
+        .as_ref()
+        .map(|limit| limit.requests_per_unit)
+}
+
+async fn comes_to(harness: &Harness, want: Option<u32>) {
+    until(&format!("limit {want:?}"), async || {
+        limit(harness).await == want
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_edit_takes_effect_and_keeps_the_counts() {
+    let harness = Harness::with_policy(&policy(2)).await;
+    let mut client = harness.client().await;
+    for code in [Code::Ok, Code::Ok, Code::OverLimit] {
+        assert_eq!(client.code("shop", &[("user", "x")]).await, code);
+    }
+    harness.write("policy.yaml", &policy(3));
+    comes_to(&harness, Some(3)).await;
+    for code in [Code::Ok, Code::OverLimit] {
+        assert_eq!(client.code("shop", &[("user", "x")]).await, code);
+    }
+}
+
+#[tokio::test]
+async fn files_added_renamed_over_and_removed_are_noticed() {
+    let harness = Harness::with_policy("domain: other\n").await;
+    assert_eq!(limit(&harness).await, None);
+    harness.write("shop.yaml", &policy(5));
+    comes_to(&harness, Some(5)).await;
+    harness.write("shop.tmp", &policy(6));
+    let path = |name| harness.folder.path().join(name);
+    std::fs::rename(path("shop.tmp"), path("shop.yaml")).unwrap();
+    comes_to(&harness, Some(6)).await;
+    std::fs::remove_file(path("shop.yaml")).unwrap();
+    comes_to(&harness, None).await;
+}
+
+#[tokio::test]
+async fn a_kubernetes_volume_swap_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let version = |name: &str, limit| {
+        let version = folder.path().join(name);
+        std::fs::create_dir(&version).unwrap();
+        std::fs::write(version.join("shop.yaml"), policy(limit)).unwrap();
+    };
+    version("..2026_1", 7);
+    symlink("..2026_1", folder.path().join("..data")).unwrap();
+    symlink("..data/shop.yaml", folder.path().join("shop.yaml")).unwrap();
+    version("..2026_2", 8);
+    let path = folder.path().to_owned();
+    let harness = Harness::serve(folder, "", Clock::manual(NOON))
+        .await
+        .unwrap();
+    assert_eq!(limit(&harness).await, Some(7));
+    symlink("..2026_2", path.join("..data_tmp")).unwrap();
+    std::fs::rename(path.join("..data_tmp"), path.join("..data")).unwrap();
+    comes_to(&harness, Some(8)).await;
+}
+
+#[tokio::test]
+async fn a_bad_policy_never_takes_effect_and_readyz_says_why() {
+    let harness = Harness::with_policy(&policy(4)).await;
+    harness.write("policy.yaml", "domain: shop\ndescriptors:\n  - key: user\n    rate_limit: { unit: minutes, requests_per_unit: 9 }\n");
+    until("readyz tells", async || {
+        let (status, body) = harness.get("/readyz").await;
+        assert_eq!(status, 200);
+        body.contains("policy.yaml:4:") && body.contains("minutes")
+    })
+    .await;
+    assert_eq!(limit(&harness).await, Some(4));
+    let (_, metrics) = harness.get("/metrics").await;
+    assert!(
+        metrics.contains(r#"tollgate_policy_reloads_total{result="refused"} 1"#),
+        "{metrics}"
+    );
+    harness.write("policy.yaml", &policy(5));
+    comes_to(&harness, Some(5)).await;
+    assert!(!harness.get("/readyz").await.1.contains("refused"));
+}
+
+#[tokio::test]
+async fn a_folder_that_is_gone_keeps_the_last_good_policy() {
+    let harness = Harness::with_policy(&policy(4)).await;
+    let away = harness.folder.path().with_extension("away");
+    std::fs::rename(harness.folder.path(), &away).unwrap();
+    until("readyz tells", async || {
+        harness.get("/readyz").await.1.contains("refused")
+    })
+    .await;
+    assert_eq!(limit(&harness).await, Some(4));
+    std::fs::write(away.join("policy.yaml"), policy(6)).unwrap();
+    std::fs::rename(&away, harness.folder.path()).unwrap();
+    comes_to(&harness, Some(6)).await;
+}
+
+#[tokio::test]
+async fn reloads_under_load_cost_no_call() {
+    let harness = Harness::with_policy(&policy(1_000_000)).await;
+    let mut callers = Vec::new();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    for caller in 0..8 {
+        let (mut client, stopped) = (harness.client().await, stopped.clone());
+        callers.push(tokio::spawn(async move {
+            let mut calls = 0_u32;
+            while !*stopped.borrow() {
+                let user = format!("user-{caller}");
+                assert_eq!(client.code("shop", &[("user", &user)]).await, Code::Ok);
+                calls += 1;
+            }
+            calls
+        }));
+    }
+    for limit in 1_000_001..1_000_006 {
+        harness.write("policy.yaml", &policy(limit));
+        comes_to(&harness, Some(limit)).await;
+    }
+    stop.send(true).unwrap();
+    for caller in callers {
+        assert!(caller.await.unwrap() > 0);
+    }
+}
+
+#[tokio::test]
+async fn a_hangup_applies_defaults_and_domains_at_once() {
+    let harness = Harness::start(&[("p.yaml", &policy(0))], "policies: { watch: false }")
+        .await
+        .unwrap();
+    let mut client = harness.client().await;
+    assert_eq!(client.code("shop", &[("user", "x")]).await, Code::OverLimit);
+    harness.write(
+        "settings.conf",
+        "policies: { watch: false }\ndefaults: { shadow_mode: true }\n",
+    );
+    harness.tell(Control::Reload).await;
+    until("the switch is thrown", async || {
+        client.code("shop", &[("user", "x")]).await == Code::Ok
+    })
+    .await;
+    // Settings that make no sense leave everything as it is.
+    harness.write("settings.conf", "defaults: { shadow_mode: perhaps }\n");
+    harness.write("p.yaml", &policy(3));
+    harness.tell(Control::Reload).await;
+    comes_to(&harness, Some(3)).await;
+    let answer = client
+        .ask(request("shop", &[descriptor(&[("user", "y")]); 1]))
+        .await;
+    assert_eq!(answer.overall_code(), Code::Ok);
+}
+
+#[tokio::test]
+async fn a_bad_policy_at_the_start_is_refused() {
+    for policy in ["", "domain: x\ndescriptors: 5\n", "domain: [\n"] {
+        assert!(Harness::start(&[("p.yaml", policy)], "").await.is_err());
+    }
+    let refused = Harness::start(&[("readme.txt", "no policy")], "")
+        .await
+        .err()
+        .unwrap();
+    assert!(refused.to_string().contains(".yaml"), "{refused}");
+}
