@@ -21,7 +21,6 @@ use crate::model::DescriptorText;
 use crate::policy::{Limit, Rule};
 
 /// The routes of the `admin` listener.
-#[must_use]
 pub fn routes(state: AdminState) -> Router {
     Router::new()
         .route("/", get(async || INDEX))

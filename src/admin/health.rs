@@ -16,7 +16,6 @@ use axum::routing::get;
 use super::AdminState;
 
 /// The routes of the `http` listener; `metrics` says whether `/metrics` is among them.
-#[must_use]
 pub fn routes(state: AdminState, metrics: bool) -> Router {
     let router = Router::new()
         .route("/livez", get(async || "ok\n"))

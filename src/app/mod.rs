@@ -6,7 +6,6 @@
 //! where it listens.
 
 pub(crate) mod configure;
-mod http;
 mod policies;
 mod reload;
 
@@ -29,11 +28,11 @@ use crate::provider::watch::{WatchConfig, Watcher};
 use crate::store::MemoryStore;
 use crate::telemetry::logs::LogHandle;
 use crate::telemetry::{Readings, SetUpError, Telemetry};
+use crate::transport::http_server::HttpServer;
 use crate::transport::json::JsonError;
 use crate::transport::listener::{Address, BindError, Listener};
 use crate::transport::server::{Server, ServerError};
 use crate::transport::{HealthReporter, Service};
-use http::HttpServer;
 use reload::Reloader;
 
 /// What an App is made of.
@@ -315,7 +314,7 @@ async fn second_stop(control: &mut mpsc::Receiver<Control>) {
             return;
         }
     }
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 fn readings(

@@ -45,8 +45,8 @@ pub(super) struct Explain {
 impl Explain {
     pub(super) fn run(self) -> ExitCode {
         let report = match (&self.policies, &self.admin) {
-            (Some(path), _) => self.from_files(path),
-            (None, Some(admin)) => self.from_server(admin),
+            (Some(path), _) => self.read_files(path),
+            (None, Some(admin)) => self.ask_server(admin),
             (None, None) => Err("--policies or --admin says where the rules are".to_owned()),
         };
         let text = report.and_then(|report| {
@@ -70,7 +70,7 @@ impl Explain {
         }
     }
 
-    fn from_files(&self, path: &std::path::Path) -> Result<ExplainReport, String> {
+    fn read_files(&self, path: &std::path::Path) -> Result<ExplainReport, String> {
         let files = files::read(path).map_err(|error| error.to_string())?;
         let sources: Vec<Source<'_>> = files
             .iter()
@@ -90,7 +90,7 @@ impl Explain {
             .map_err(|refusal| refusal.to_string())
     }
 
-    fn from_server(&self, admin: &str) -> Result<ExplainReport, String> {
+    fn ask_server(&self, admin: &str) -> Result<ExplainReport, String> {
         let entry = |(key, value): &(String, String)| {
             format!(
                 "{}={}",

@@ -63,10 +63,6 @@ fn complain(what: impl std::fmt::Display) {
 }
 
 /// A command's result.
-#[expect(
-    clippy::print_stdout,
-    reason = "a command's result goes to its terminal"
-)]
 fn print(what: impl std::fmt::Display) {
     use std::io::Write;
     // A closed pipe (`| head`) is not an error worth a panic.

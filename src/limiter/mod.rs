@@ -116,5 +116,3 @@ fn role_of(rule: &Rule, spares: &mut impl FnMut(u8) -> bool) -> Role {
 
 #[cfg(test)]
 pub(crate) mod testing;
-#[cfg(test)]
-mod tests;

@@ -14,6 +14,7 @@ mod frame;
 mod grpc;
 mod headers;
 pub mod http;
+pub mod http_server;
 pub mod json;
 pub mod listener;
 mod metadata;

@@ -218,7 +218,7 @@ fn compare_status(got: &DescriptorStatus, want: &Value) -> Result<(), String> {
     if code != want["code"] {
         return Err(format!("code {code}, not {}", want["code"]));
     }
-    if got.limit_remaining != want["remaining"].as_u64().unwrap() as u32 {
+    if u64::from(got.limit_remaining) != want["remaining"].as_u64().unwrap() {
         return Err(format!(
             "remaining {}, not {}",
             got.limit_remaining, want["remaining"]

@@ -20,7 +20,7 @@ const VALUES: [&str; 6] = ["", "x", "xy", "x*", "*y", "*"];
 
 /// One descriptor: key, value, its limit if any, and what is nested in it.
 #[derive(Clone, Debug)]
-struct Spec(usize, usize, Option<u32>, Vec<Spec>);
+struct Spec(usize, usize, Option<u32>, Vec<Self>);
 
 fn specs(depth: u32) -> BoxedStrategy<Vec<Spec>> {
     let nested = if depth == 0 {

@@ -1,5 +1,12 @@
 //! Everything that needs a running server, in one binary.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on has failed"
+)]
 
+mod calls;
 mod cli;
 mod conformance;
 mod explain;

@@ -1,23 +1,16 @@
 //! What a client of the gRPC listener sees.
 
-use std::convert::Infallible;
-
-use bytes::{BufMut, Bytes};
+use bytes::Bytes;
 use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descriptor::RateLimitOverride;
 use envoy_types::pb::envoy::service::ratelimit::v3::RateLimitRequest;
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use envoy_types::pb::google::protobuf::UInt64Value;
 use http::uri::PathAndQuery;
-use http_body_util::Full;
-use hyper::client::conn::http2::SendRequest;
-use proptest::strategy::{Strategy, ValueTree};
-use proptest::test_runner::TestRunner;
-use prost::Message;
 use tollgate::transport::wire;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::harness::{Harness, descriptor, request, until, within};
+use crate::harness::{Harness, descriptor, request, within};
 
 const POLICY: &str = "
 domain: shop
@@ -308,172 +301,6 @@ async fn windows_of_several_units_are_told_as_such() {
     );
 }
 
-/// A connection without a client library on top.
-async fn h2_connection<B>(
-    address: &str,
-) -> (
-    SendRequest<B>,
-    impl Future<Output = Result<(), hyper::Error>> + use<B>,
-)
-where
-    B: http_body::Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
-{
-    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let io = hyper_util::rt::TokioIo::new(stream);
-    hyper::client::conn::http2::handshake(hyper_util::rt::TokioExecutor::new(), io)
-        .await
-        .unwrap()
-}
-
-fn call<B>(body: B) -> http::Request<B> {
-    http::Request::post(format!("http://x{}", wire::SHOULD_RATE_LIMIT))
-        .header("content-type", "application/grpc")
-        .body(body)
-        .unwrap()
-}
-
-/// Sends `frame` as the body of a call; the status code of gRPC, or of HTTP if that is not 200.
-async fn raw_frame(address: &str, content_type: &'static str, frame: Bytes) -> (String, String) {
-    let (mut sender, connection) = h2_connection(address).await;
-    tokio::spawn(connection);
-    let mut call = call(Full::new(frame));
-    call.headers_mut()
-        .insert("content-type", http::HeaderValue::from_static(content_type));
-    let response = within(sender.send_request(call)).await.unwrap();
-    let text = |name| {
-        let value = response
-            .headers()
-            .get(name)
-            .map(|value| value.to_str().unwrap());
-        value.unwrap_or("none").to_owned()
-    };
-    if response.status() != 200 {
-        return (response.status().as_str().to_owned(), String::new());
-    }
-    (text("grpc-status"), text("grpc-message"))
-}
-
-fn framed(message: &[u8]) -> Bytes {
-    let mut frame = Vec::new();
-    frame.put_u8(0);
-    frame.put_u32(u32::try_from(message.len()).unwrap());
-    frame.put_slice(message);
-    frame.into()
-}
-
-#[tokio::test]
-async fn what_is_no_call_is_named() {
-    let settings = "limits: { message_bytes: 2000 }";
-    let harness = Harness::start(&[("p.yaml", POLICY)], settings)
-        .await
-        .unwrap();
-    let grpc = "application/grpc";
-    for (content_type, frame, code, text) in [
-        (grpc, framed(b"\xff\xff"), "3", "not a RateLimitRequest"),
-        (grpc, framed(&[0; 2001]), "8", "2001 bytes, at most 2000"),
-        (
-            grpc,
-            Bytes::from_static(b"\x01\0\0\0\0"),
-            "12",
-            "compressed",
-        ),
-        (grpc, Bytes::from_static(b"\0\0\0"), "3", "ended before"),
-        (grpc, Bytes::new(), "3", "ended before"),
-        ("text/plain", framed(b""), "415", ""),
-    ] {
-        let (got, message) = raw_frame(&harness.grpc, content_type, frame).await;
-        assert_eq!(got, code, "{message}");
-        assert!(message.contains(text), "{message}");
-    }
-}
-
-#[tokio::test]
-async fn random_bytes_are_answered_with_a_clear_error_or_an_answer() {
-    let harness = Harness::with_policy(POLICY).await;
-    let valid = request("shop", &[descriptor(&[("user", "x"), ("y", "z")])]).encode_to_vec();
-    let mut runner = TestRunner::deterministic();
-    let noise = proptest::collection::vec(proptest::num::u8::ANY, 0..80);
-    let places = proptest::collection::vec((0..valid.len(), proptest::num::u8::ANY), 1..4);
-    let mut errors = 0;
-    for round in 0..10_000 {
-        let message = if round % 2 == 0 {
-            noise.new_tree(&mut runner).unwrap().current()
-        } else {
-            let mut mutated = valid.clone();
-            for (place, byte) in places.new_tree(&mut runner).unwrap().current() {
-                mutated[place] = byte;
-            }
-            mutated
-        };
-        // Decoded and decided as the listener does it; the socket is not what is tested here.
-        match harness.service.answer_bytes(message.into()) {
-            Ok(_) => {}
-            Err(error) => {
-                assert!(!error.is_empty());
-                errors += 1;
-            }
-        }
-    }
-    assert!((1_000..10_000).contains(&errors), "{errors} errors");
-    assert_eq!(
-        harness
-            .client()
-            .await
-            .code("shop", &[("user", "new")])
-            .await,
-        Code::Ok
-    );
-}
-
-#[tokio::test]
-async fn one_call_too_many_is_refused_at_once() {
-    let settings = "limits: { in_flight: 1 }";
-    let harness = Harness::start(&[("p.yaml", POLICY)], settings)
-        .await
-        .unwrap();
-    // A call whose message never ends.
-    let (mut sender, connection) = h2_connection(&harness.grpc).await;
-    tokio::spawn(connection);
-    let (_open, body) = tokio::sync::mpsc::channel::<Bytes>(1);
-    let stalled = tokio::spawn(sender.send_request(call(StalledBody(body))));
-    let mut client = harness.client().await;
-    until("the second call is refused", async || {
-        let refused = client
-            .try_ask(request("shop", &[descriptor(&[("user", "x")])]))
-            .await;
-        refused.is_err_and(|status| {
-            assert_eq!(status.code(), tonic::Code::ResourceExhausted);
-            status.message().contains("limits.in_flight")
-        })
-    })
-    .await;
-    stalled.abort();
-    drop(sender);
-    until("a place is free again", async || {
-        client
-            .try_ask(request("shop", &[descriptor(&[("user", "y")])]))
-            .await
-            .is_ok()
-    })
-    .await;
-}
-
-struct StalledBody(tokio::sync::mpsc::Receiver<Bytes>);
-
-impl http_body::Body for StalledBody {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, Self::Error>>> {
-        self.0
-            .poll_recv(context)
-            .map(|data| data.map(|data| Ok(http_body::Frame::data(data))))
-    }
-}
-
 #[tokio::test]
 async fn health_and_reflection_are_there() {
     use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
@@ -536,21 +363,6 @@ async fn health_and_reflection_are_there() {
 /// A stream of one message.
 fn tokio_stream<T: Send + 'static>(item: T) -> impl tonic::IntoStreamingRequest<Message = T> {
     tonic::Request::new(futures_util::stream::iter([item]))
-}
-
-#[tokio::test]
-async fn an_unknown_method_is_unimplemented() {
-    let harness = Harness::with_policy(POLICY).await;
-    let channel =
-        tonic::transport::Channel::from_shared(format!("http://{}", harness.grpc)).unwrap();
-    let mut client = tonic::client::Grpc::new(channel.connect().await.unwrap());
-    client.ready().await.unwrap();
-    let codec =
-        tonic_prost::ProstCodec::<wire::RateLimitRequest, wire::RateLimitResponse>::default();
-    let path = PathAndQuery::from_static("/envoy.service.ratelimit.v3.RateLimitService/Other");
-    let request = tonic::Request::new(wire::RateLimitRequest::default());
-    let status = client.unary(request, path, codec).await.unwrap_err();
-    assert_eq!(status.code(), tonic::Code::Unimplemented);
 }
 
 #[tokio::test]
@@ -624,24 +436,4 @@ async fn all_four_algorithms_answer() {
             "{algorithm}"
         );
     }
-}
-
-#[tokio::test]
-async fn an_old_connection_is_told_to_go_without_losing_a_call() {
-    let settings = "connection: { max_age: 1s, max_age_grace: 5s }";
-    let harness = Harness::start(&[("p.yaml", POLICY)], settings)
-        .await
-        .unwrap();
-    let (mut sender, connection) = h2_connection(&harness.grpc).await;
-    let connection = tokio::spawn(connection);
-    let message = request("shop", &[descriptor(&[("open", "x")])]).encode_to_vec();
-    let mut calls = 0;
-    // Until the peer no longer takes calls: it has been told to go.
-    while sender.ready().await.is_ok() {
-        let response = within(sender.send_request(call(Full::new(framed(&message))))).await;
-        assert_eq!(response.unwrap().status(), 200, "after {calls} calls");
-        calls += 1;
-    }
-    assert!(calls > 10, "{calls}");
-    within(connection).await.unwrap().unwrap();
 }

@@ -8,11 +8,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::warn;
 
-use crate::transport::listener::{Address, Listener};
+use super::listener::{Address, Listener};
 
 /// A running HTTP server. Dropping it lets it run until the runtime ends.
 #[derive(Debug)]
-pub(super) struct HttpServer {
+pub struct HttpServer {
     address: Address,
     stop: oneshot::Sender<()>,
     serving: JoinHandle<()>,
@@ -20,7 +20,8 @@ pub(super) struct HttpServer {
 
 impl HttpServer {
     /// Serves `routes` on `listener`.
-    pub(super) fn start(listener: Listener, routes: Router) -> Self {
+    #[must_use]
+    pub fn start(listener: Listener, routes: Router) -> Self {
         let address = listener.address();
         let (stop, stopped) = oneshot::channel::<()>();
         let stopped = async move {
@@ -54,12 +55,13 @@ impl HttpServer {
     }
 
     /// Where it listens.
-    pub(super) fn address(&self) -> &Address {
+    #[must_use]
+    pub fn address(&self) -> &Address {
         &self.address
     }
 
     /// Takes no more requests and waits for those under way, at most `grace`.
-    pub(super) async fn stop(self, grace: Duration) {
+    pub async fn stop(self, grace: Duration) {
         // It may have ended by itself.
         let _ended = self.stop.send(());
         let abort = self.serving.abort_handle();
