@@ -23,12 +23,14 @@ mod logs;
 mod overflow;
 mod shard;
 mod shared_bucket;
+mod slab;
 mod state;
 mod stats;
 mod table;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod verdict;
 
 use std::fmt;
 use std::num::NonZeroU32;
@@ -43,8 +45,9 @@ use self::shard::Shard;
 use self::stats::Gauges;
 pub use self::stats::MemoryStats;
 use self::transaction::{Prints, Transaction};
+use self::verdict::{Judgement, Moment};
 use crate::clock::Timestamp;
-use crate::model::{Check, Decision, Verdict};
+use crate::model::{Check, Decision, Verdict, Verdicts, denies};
 
 /// How large the store may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +107,9 @@ impl MemoryStore {
     /// charged even beside a check that is over.
     #[must_use]
     pub fn decide(&self, checks: &[Check], enforce: bool, now: Timestamp) -> Decision {
+        if let [check] = checks {
+            return self.decide_one(check, enforce, now);
+        }
         let prints: Prints = checks
             .iter()
             .map(|check| self.hasher.fingerprint(&check.key))
@@ -111,11 +117,41 @@ impl MemoryStore {
         Transaction::begin(self, &prints, now).decide(checks, &prints, enforce)
     }
 
+    /// The same for a single check, which most queries are: one lock, nothing to be undone.
+    fn decide_one(&self, check: &Check, enforce: bool, asked: Timestamp) -> Decision {
+        let print = self.hasher.fingerprint(&check.key);
+        let mut shard = self.lock(print);
+        let now = shard.not_before(asked);
+        shard.make_room(1, now);
+        let spot = shard.place(print, check, now);
+        let over = shard.is_over(spot, check, now);
+        let denied = enforce && denies([(check.role, over)]);
+        let judgement = Judgement {
+            over,
+            denied,
+            beside: 0,
+        };
+        let verdict = shard.settle(spot, check, judgement, Moment { asked, now });
+        if verdict.counted == 0 && shard.is_empty(spot, check, now) {
+            shard.forget(print, spot, now);
+        }
+        let mut verdicts = Verdicts::new();
+        verdicts.push(verdict);
+        Decision {
+            verdicts,
+            denied,
+            now,
+        }
+    }
+
     /// What [`MemoryStore::decide`] would answer to this check alone. Charges nothing.
     #[must_use]
-    pub fn inspect(&self, check: &Check, now: Timestamp) -> Verdict {
+    pub fn inspect(&self, check: &Check, asked: Timestamp) -> Verdict {
         let print = self.hasher.fingerprint(&check.key);
-        Transaction::begin(self, &[print], now).inspect(check, print)
+        let mut shard = self.lock(print);
+        let now = shard.not_before(asked);
+        shard.make_room(1, now);
+        shard.inspect(print, check, Moment { asked, now })
     }
 
     /// Drops what has expired in the next shard, in turn. Holds that shard's lock for well under a
@@ -123,13 +159,7 @@ impl MemoryStore {
     /// spread out evenly.
     pub fn sweep_next(&self, now: Timestamp) -> Swept {
         let next = self.cursor.fetch_add(1, Ordering::Relaxed);
-        let Some(cell) = self.shards.get(next & (self.shards.len() - 1)) else {
-            return Swept {
-                expired: 0,
-                kept: 0,
-            };
-        };
-        let mut shard = cell.lock();
+        let mut shard = self.shards[next & (self.shards.len() - 1)].lock();
         let removed = shard.sweep(now);
         Swept {
             expired: removed.entries,
@@ -160,6 +190,12 @@ impl MemoryStore {
         stats
     }
 
+    fn lock(&self, print: Fingerprint) -> MutexGuard<'_, Shard> {
+        self.shards[self.shard_of(print)].lock()
+    }
+
+    /// The number of a key's shard. Never out of range: there is a power of two of shards, and the
+    /// mask lies below it.
     fn shard_of(&self, print: Fingerprint) -> usize {
         usize::try_from(print.place & 0xffff_ffff).unwrap_or(0) & (self.shards.len() - 1)
     }

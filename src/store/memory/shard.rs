@@ -9,9 +9,10 @@ use super::overflow::Overflow;
 use super::state::State;
 use super::stats::{Gauges, count};
 use super::table::{Removed, Table};
+use super::verdict::{Judgement, Moment};
 use crate::algorithm::{Counter, apply, is_over, lands};
 use crate::clock::Timestamp;
-use crate::model::{Check, Hits};
+use crate::model::{Check, Hits, Verdict};
 
 /// Where a check is counted. Good until the query ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,66 +118,74 @@ impl Shard {
         }
     }
 
-    /// Where this check would be counted, and a copy of the state it would find there.
-    pub(super) fn look(
-        &self,
-        print: Fingerprint,
-        check: &Check,
-        now: Timestamp,
-    ) -> (Spot, Option<State>) {
-        match self.find(print, check, now) {
-            Found::Stored(spot) => (spot, self.state(spot).cloned()),
-            Found::Free(at) if may_change_fresh(check) => {
-                (Spot::Slot(at), Some(Overflow::fresh(&check.quota)))
-            }
-            Found::Room | Found::Free(_) => (Spot::Fresh, Some(State::fresh(&check.quota, now))),
-            Found::Taken(until) => (Spot::Refused(until), None),
+    /// What a query of this check alone would be answered. Changes nothing.
+    pub(super) fn inspect(&self, print: Fingerprint, check: &Check, moment: Moment) -> Verdict {
+        let (quota, hits, now) = (&check.quota, check.hits, moment.now);
+        let (spot, mut state) = match self.find(print, check, now) {
+            Found::Taken(until) => return moment.refuse(check, until),
+            Found::Free(at) if may_change_fresh(check) => (Spot::Slot(at), Overflow::fresh(quota)),
+            Found::Room | Found::Free(_) => (Spot::Fresh, State::fresh(quota, now)),
+            Found::Stored(spot) => match self.state(spot) {
+                Some(state) => (spot, state.clone()),
+                None => (Spot::Fresh, State::fresh(quota, now)),
+            },
+        };
+        let over = is_over(quota, hits, state.used(quota, now));
+        if lands(quota, hits, over, over) && !is_ignored(spot, hits) {
+            state.widen();
+            apply(&mut state, quota, hits, now);
         }
+        let judgement = Judgement {
+            over,
+            denied: over,
+            beside: 0,
+        };
+        moment.tell(check, spot, &state, judgement)
+    }
+
+    /// Whether the check is over the limit on its own.
+    pub(super) fn is_over(&self, spot: Spot, check: &Check, now: Timestamp) -> bool {
+        match (spot, self.state(spot)) {
+            (Spot::Refused(_), _) => !matches!(check.hits, Hits::Refund(_)),
+            (_, Some(state)) => is_over(&check.quota, check.hits, state.used(&check.quota, now)),
+            (_, None) => is_over(&check.quota, check.hits, 0),
+        }
+    }
+
+    /// Charges what lands, and reports.
+    pub(super) fn settle(
+        &mut self,
+        spot: Spot,
+        check: &Check,
+        judgement: Judgement,
+        moment: Moment,
+    ) -> Verdict {
+        let Judgement { over, denied, .. } = judgement;
+        if lands(&check.quota, check.hits, over, denied) {
+            self.land(spot, check, moment.now);
+        }
+        self.note(spot, over);
+        match (spot, self.state(spot)) {
+            (Spot::Refused(until), _) => moment.refuse(check, until),
+            (_, Some(state)) => moment.tell(check, spot, state, judgement),
+            (_, None) => {
+                let fresh = State::fresh(&check.quota, moment.now);
+                moment.tell(check, spot, &fresh, judgement)
+            }
+        }
+    }
+
+    /// Whether nothing is counted for a key that has a counter.
+    pub(super) fn is_empty(&self, spot: Spot, check: &Check, now: Timestamp) -> bool {
+        let state = self.state(spot);
+        state.is_some_and(|state| state.used(&check.quota, now) == 0)
     }
 
     pub(super) fn state(&self, spot: Spot) -> Option<&State> {
         match spot {
-            Spot::Entry(at) => self.table.get(at).map(|entry| &entry.state),
+            Spot::Entry(at) => self.table.state(at),
             Spot::Slot(at) => self.overflow.state(at),
             Spot::Fresh | Spot::Refused(_) => None,
-        }
-    }
-
-    /// Charges or gives back what the check says.
-    pub(super) fn land(&mut self, spot: Spot, check: &Check, now: Timestamp) {
-        let quota = &check.quota;
-        match (spot, check.hits) {
-            // Whose hits these were is not known any more.
-            (Spot::Slot(_) | Spot::Refused(_), Hits::Refund(_)) => {
-                count(&self.gauges.overflow_refunds_ignored);
-            }
-            (Spot::Slot(at), hits) => self.overflow.update(at, |state| {
-                apply(state, quota, hits, now);
-                state.falls_to(quota, 0, now)
-            }),
-            (Spot::Entry(at), hits) => {
-                let resized = self.table.update(at, |state| {
-                    if let (State::Log(log), Hits::Charge(_)) = (&mut *state, hits) {
-                        self.logs.make_room(log, quota, now);
-                    }
-                    apply(state, quota, hits, now);
-                    state.falls_to(quota, 0, now)
-                });
-                if resized {
-                    self.publish();
-                }
-            }
-            (Spot::Fresh | Spot::Refused(_), _) => {}
-        }
-    }
-
-    /// Counts a verdict that the table had no room for.
-    pub(super) fn note(&self, spot: Spot, over: bool) {
-        if matches!(spot, Spot::Slot(_) | Spot::Refused(_)) {
-            count(&self.gauges.overflow_decisions);
-        }
-        if over && matches!(spot, Spot::Refused(_)) {
-            count(&self.gauges.overflow_refused);
         }
     }
 
@@ -231,6 +240,43 @@ impl Shard {
         }
     }
 
+    /// Charges or gives back what the check says.
+    fn land(&mut self, spot: Spot, check: &Check, now: Timestamp) {
+        let quota = &check.quota;
+        match (spot, check.hits) {
+            (Spot::Slot(_) | Spot::Refused(_), Hits::Refund(_)) => {
+                count(&self.gauges.overflow_refunds_ignored);
+            }
+            (Spot::Slot(at), hits) => self.overflow.update(at, |state| {
+                apply(state, quota, hits, now);
+                state.falls_to(quota, 0, now)
+            }),
+            (Spot::Entry(at), hits) => {
+                let resized = self.table.update(at, |state| {
+                    if let (State::Log(log), Hits::Charge(_)) = (&mut *state, hits) {
+                        self.logs.make_room(log, quota, now);
+                    }
+                    apply(state, quota, hits, now);
+                    state.falls_to(quota, 0, now)
+                });
+                if resized {
+                    self.publish();
+                }
+            }
+            (Spot::Fresh | Spot::Refused(_), _) => {}
+        }
+    }
+
+    /// Counts a verdict that the table had no room for.
+    fn note(&self, spot: Spot, over: bool) {
+        if matches!(spot, Spot::Slot(_) | Spot::Refused(_)) {
+            count(&self.gauges.overflow_decisions);
+        }
+        if over && matches!(spot, Spot::Refused(_)) {
+            count(&self.gauges.overflow_refused);
+        }
+    }
+
     fn publish(&self) {
         let bytes = self.table.bytes() + self.overflow.bytes();
         self.gauges.live.store(self.table.len(), Ordering::Relaxed);
@@ -242,6 +288,11 @@ impl Shard {
 fn may_change_fresh(check: &Check) -> bool {
     let over = is_over(&check.quota, check.hits, 0);
     matches!(check.hits, Hits::Charge(_)) && lands(&check.quota, check.hits, over, false)
+}
+
+/// A shared counter gives nothing back: the hits may be another key's.
+pub(super) const fn is_ignored(spot: Spot, hits: Hits) -> bool {
+    matches!((spot, hits), (Spot::Slot(_), Hits::Refund(_)))
 }
 
 /// A full shard looks for expired keys at most this often.

@@ -1,22 +1,22 @@
 //! A shard's own counters: a dense list of entries and an index over it.
 //!
-//! Entries lie in one flat list that grows by a quarter, so the memory per key stays near an
-//! entry's size; the index holds 4-byte positions. Both are small (a shard has some 4,000 keys),
-//! so growing, rehashing and sweeping take well under a millisecond.
+//! The memory per key stays near an entry's size; the index holds 4-byte positions. A shard has
+//! some 4,000 keys, so rehashing the index and sweeping the entries take well under a millisecond.
 
 use hashbrown::HashTable;
 
 use super::fingerprint::Fingerprint;
+use super::slab::Slab;
 use super::state::State;
 use crate::clock::Timestamp;
 
 /// One key's counter.
 #[derive(Debug)]
 pub(super) struct Entry {
-    pub(super) print: Fingerprint,
+    print: Fingerprint,
     /// From then on the state equals a fresh one.
-    pub(super) expires_at: Timestamp,
-    pub(super) state: State,
+    expires_at: Timestamp,
+    state: State,
 }
 
 /// What left the table.
@@ -28,7 +28,7 @@ pub(super) struct Removed {
 
 #[derive(Debug)]
 pub(super) struct Table {
-    entries: Vec<Entry>,
+    entries: Slab<Entry>,
     index: HashTable<u32>,
     /// No entry expires before.
     earliest: Timestamp,
@@ -39,14 +39,14 @@ pub(super) struct Table {
 impl Table {
     pub(super) const fn new() -> Self {
         Self {
-            entries: Vec::new(),
+            entries: Slab::new(),
             index: HashTable::new(),
             earliest: NEVER,
             heap: 0,
         }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> usize {
         self.entries.len()
     }
 
@@ -56,38 +56,33 @@ impl Table {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>() + self.index.allocation_size() + self.heap
+        self.entries.bytes() + self.index.allocation_size() + self.heap
     }
 
-    /// The position of a key's entry; good until something is inserted or removed.
+    /// The position of a key's entry; good until something is removed.
     pub(super) fn find(&self, print: Fingerprint) -> Option<usize> {
-        self.index
-            .find(print.table, |&at| self.is_at(at, print))
-            .map(|&at| position(at))
+        let is_it = |&at: &u32| {
+            let entry = self.entries.get(position(at));
+            entry.is_some_and(|entry| entry.print == print)
+        };
+        self.index.find(print.table, is_it).map(|&at| position(at))
     }
 
-    pub(super) fn get(&self, at: usize) -> Option<&Entry> {
-        self.entries.get(at)
+    pub(super) fn state(&self, at: usize) -> Option<&State> {
+        self.entries.get(at).map(|entry| &entry.state)
     }
 
     /// Adds a key that is not there yet. Positions of other entries stay.
     pub(super) fn insert(&mut self, print: Fingerprint, state: State) -> usize {
-        let at = self.entries.len();
-        if at == self.entries.capacity() {
-            self.entries.reserve_exact((at / 4).max(SMALLEST));
-        }
         self.heap += state.heap_bytes();
-        self.entries.push(Entry {
+        let at = self.entries.push(Entry {
             print,
             expires_at: NEVER,
             state,
         });
         let entries = &self.entries;
-        self.index.insert_unique(print.table, short(at), |&at| {
-            entries
-                .get(position(at))
-                .map_or(0, |entry| entry.print.table)
-        });
+        self.index
+            .insert_unique(print.table, short(at), |&at| hash_at(entries, at));
         at
     }
 
@@ -113,22 +108,23 @@ impl Table {
     pub(super) fn remove(&mut self, print: Fingerprint) -> Removed {
         let entries = &self.entries;
         let found = self.index.find_entry(print.table, |&at| {
-            entries
-                .get(position(at))
-                .is_some_and(|entry| entry.print == print)
+            let entry = entries.get(position(at));
+            entry.is_some_and(|entry| entry.print == print)
         });
         let Ok(found) = found else {
             return Removed::default();
         };
-        let (at, _) = found.remove();
-        let last = self.entries.len().saturating_sub(1);
-        let gone = self.entries.swap_remove(position(at));
-        if let Some(moved) = self.entries.get(position(at))
-            && let Some(index) = self
+        let (hole, _) = found.remove();
+        let Some(gone) = self.entries.swap_remove(position(hole)) else {
+            return Removed::default();
+        };
+        let last = self.entries.len();
+        if let Some(moved) = self.entries.get(position(hole))
+            && let Some(at) = self
                 .index
-                .find_mut(moved.print.table, |&old| position(old) == last)
+                .find_mut(moved.print.table, |&at| position(at) == last)
         {
-            *index = at;
+            *at = hole;
         }
         self.heap = self.heap.saturating_sub(gone.state.heap_bytes());
         Removed {
@@ -137,62 +133,58 @@ impl Table {
         }
     }
 
-    /// Drops what has expired, and gives memory back once three quarters lie idle.
+    /// Drops what has expired, and gives back memory that lies idle.
     pub(super) fn sweep(&mut self, now: Timestamp) -> Removed {
         let mut removed = Removed::default();
         if self.earliest <= now {
             removed = self.drop_expired(now);
         }
-        if self.entries.len() < self.entries.capacity() / 4 {
-            self.entries.shrink_to(self.entries.capacity() / 2);
+        self.entries.shrink();
+        if self.entries.len() < self.index.capacity() / 4 {
             let entries = &self.entries;
-            self.index.shrink_to(entries.len(), |&at| {
-                entries
-                    .get(position(at))
-                    .map_or(0, |entry| entry.print.table)
-            });
+            self.index
+                .shrink_to(entries.len(), |&at| hash_at(entries, at));
         }
         removed
     }
 
     fn drop_expired(&mut self, now: Timestamp) -> Removed {
         let mut removed = Removed::default();
-        let (mut earliest, mut freed) = (NEVER, 0);
-        self.entries.retain(|entry| {
+        self.earliest = NEVER;
+        // From the end, so that the entry that fills a hole has been looked at.
+        for at in (0..self.entries.len()).rev() {
+            let Some(entry) = self.entries.get(at) else {
+                continue;
+            };
             if entry.expires_at > now {
-                earliest = earliest.min(entry.expires_at);
-                return true;
+                self.earliest = self.earliest.min(entry.expires_at);
+            } else if let Some(gone) = self.entries.swap_remove(at) {
+                removed.entries += 1;
+                removed.log_members += gone.state.log_members();
+                self.heap = self.heap.saturating_sub(gone.state.heap_bytes());
             }
-            removed.entries += 1;
-            removed.log_members += entry.state.log_members();
-            freed += entry.state.heap_bytes();
-            false
-        });
-        self.earliest = earliest;
-        self.heap = self.heap.saturating_sub(freed);
+        }
         if removed.entries > 0 {
-            // Every position may have changed.
+            // Any position may have changed.
             self.index.clear();
             for (at, entry) in self.entries.iter().enumerate() {
+                let entries = &self.entries;
                 self.index
-                    .insert_unique(entry.print.table, short(at), |_| 0);
+                    .insert_unique(entry.print.table, short(at), |&at| hash_at(entries, at));
             }
         }
         removed
     }
+}
 
-    fn is_at(&self, at: u32, print: Fingerprint) -> bool {
-        self.entries
-            .get(position(at))
-            .is_some_and(|entry| entry.print == print)
-    }
+fn hash_at(entries: &Slab<Entry>, at: u32) -> u64 {
+    entries
+        .get(position(at))
+        .map_or(0, |entry| entry.print.table)
 }
 
 /// An entry that was never charged has no expiry yet; it is removed before its query ends.
 const NEVER: Timestamp = Timestamp::from_millis(u64::MAX);
-
-/// Room for so many entries is the first allocation.
-const SMALLEST: usize = 8;
 
 /// A position as the index keeps it; a shard never holds 2^32 keys.
 fn short(at: usize) -> u32 {

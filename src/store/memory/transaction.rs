@@ -12,11 +12,12 @@ use smallvec::SmallVec;
 
 use super::MemoryStore;
 use super::fingerprint::Fingerprint;
-use super::shard::{Shard, Spot};
+use super::shard::{Shard, Spot, is_ignored};
 use super::state::State;
-use crate::algorithm::{Counter, apply, is_over, lands, passes_at, report};
+use super::verdict::{Judgement, Moment};
+use crate::algorithm::{Counter, apply, is_over, lands};
 use crate::clock::Timestamp;
-use crate::model::{Check, Decision, Hits, Source, Verdict, Verdicts, denies};
+use crate::model::{Check, Decision, Hits, Verdict, Verdicts, denies};
 
 /// One hash per check, in order.
 pub(super) type Prints = SmallVec<[Fingerprint; 4]>;
@@ -25,10 +26,7 @@ pub(super) struct Transaction<'a> {
     store: &'a MemoryStore,
     /// In ascending order of the shards' numbers.
     shards: SmallVec<[(usize, MutexGuard<'a, Shard>); 4]>,
-    /// What the caller's clock reads.
-    asked: Timestamp,
-    /// The time by which to decide, never earlier.
-    now: Timestamp,
+    moment: Moment,
 }
 
 /// Where a check is counted: in which of the locked shards, and where in it.
@@ -55,22 +53,17 @@ impl<'a> Transaction<'a> {
         let mut shards: SmallVec<[(usize, MutexGuard<'a, Shard>); 4]> = SmallVec::new();
         let mut now = asked;
         for same in numbers.chunk_by(|a, b| a == b) {
-            let Some((&number, cell)) = same
-                .first()
-                .and_then(|number| Some((number, store.shards.get(*number)?)))
-            else {
-                continue;
-            };
-            let mut shard = cell.lock();
-            now = now.max(shard.not_before(asked));
-            shard.make_room(same.len(), now);
-            shards.push((number, shard));
+            if let Some(&number) = same.first() {
+                let mut shard = store.shards[number].lock();
+                now = now.max(shard.not_before(asked));
+                shard.make_room(same.len(), now);
+                shards.push((number, shard));
+            }
         }
         Self {
             store,
             shards,
-            asked,
-            now,
+            moment: Moment { asked, now },
         }
     }
 
@@ -86,49 +79,28 @@ impl<'a> Transaction<'a> {
             .collect();
         self.judge(checks, &mut steps);
         let roles = checks.iter().zip(&steps);
-        let denied = denies(roles.map(|(check, step)| (check.role, step.over))) && enforce;
-        let verdicts: Verdicts = checks
-            .iter()
-            .zip(&steps)
-            .enumerate()
-            .map(|(index, (check, &step))| {
-                let beside = if denied && step.over {
-                    beside(checks, &steps, index)
-                } else {
-                    0
-                };
-                self.settle(check, step, denied, beside)
-            })
-            .collect();
+        let denied = enforce && denies(roles.map(|(check, step)| (check.role, step.over)));
+        let mut verdicts = Verdicts::new();
+        for (index, (check, step)) in checks.iter().zip(&steps).enumerate() {
+            let judgement = Judgement {
+                over: step.over,
+                denied,
+                beside: match step.over && denied {
+                    true => beside(checks, &steps, index),
+                    false => 0,
+                },
+            };
+            verdicts.push(match self.shards.get_mut(step.place.shard) {
+                Some((_, shard)) => shard.settle(step.place.spot, check, judgement, self.moment),
+                None => self.moment.refuse(check, self.moment.now),
+            });
+        }
         self.forget_empty(checks, prints, &steps, &verdicts);
         Decision {
             verdicts,
             denied,
-            now: self.now,
+            now: self.moment.now,
         }
-    }
-
-    /// What [`Transaction::decide`] would answer to this check alone. Charges nothing.
-    pub(super) fn inspect(self, check: &Check, print: Fingerprint) -> Verdict {
-        let Some((_, shard)) = self.shards.first() else {
-            return self.refused(check, self.now);
-        };
-        let (spot, state) = shard.look(print, check, self.now);
-        let (Some(mut state), false) = (state, matches!(spot, Spot::Refused(_))) else {
-            let until = match spot {
-                Spot::Refused(until) => until,
-                Spot::Entry(_) | Spot::Fresh | Spot::Slot(_) => self.now,
-            };
-            return self.refused(check, until);
-        };
-        let (quota, hits) = (&check.quota, check.hits);
-        let over = is_over(quota, hits, state.used(quota, self.now));
-        if lands(quota, hits, over, over) && !is_ignored(spot, hits) {
-            state.widen();
-            apply(&mut state, quota, hits, self.now);
-        }
-        let place = Place { shard: 0, spot };
-        self.told(check, Step { place, over }, &state, 0)
     }
 
     fn place(&mut self, check: &Check, print: Fingerprint) -> Place {
@@ -138,107 +110,47 @@ impl<'a> Transaction<'a> {
             .binary_search_by_key(&number, |(number, _)| *number);
         // Every key's shard was locked, so it is always found.
         let shard = found.unwrap_or_else(|near| near);
+        let now = self.moment.now;
         let spot = match self.shards.get_mut(shard) {
-            Some((_, locked)) => locked.place(print, check, self.now),
-            None => Spot::Refused(self.now),
+            Some((_, locked)) => locked.place(print, check, now),
+            None => Spot::Refused(now),
         };
         Place { shard, spot }
     }
 
-    fn state(&self, place: Place) -> Option<&State> {
-        self.shards.get(place.shard)?.1.state(place.spot)
-    }
-
     /// Judges each check on top of those before it, on copies where a counter is asked twice.
     fn judge(&self, checks: &[Check], steps: &mut [Step]) {
+        let now = self.moment.now;
         let mut trials: SmallVec<[(Place, State); 1]> = SmallVec::new();
         let mut rest = steps;
         for check in checks {
             let Some((step, later)) = rest.split_first_mut() else {
                 break;
             };
-            let (place, quota, hits) = (step.place, &check.quota, check.hits);
+            rest = later;
+            let place = step.place;
+            let Some((_, shard)) = self.shards.get(place.shard) else {
+                continue;
+            };
             let mut trial = trials.iter().position(|(tried, _)| *tried == place);
             if trial.is_none()
                 && place.spot.is_stored()
-                && later.iter().any(|other| other.place == place)
-                && let Some(state) = self.state(place)
+                && rest.iter().any(|later| later.place == place)
+                && let Some(state) = shard.state(place.spot)
             {
                 trial = Some(trials.len());
-                trials.push((place, state.trial(quota, self.now)));
+                trials.push((place, state.trial(&check.quota, now)));
             }
-            let trial = trial
-                .and_then(|at| trials.get_mut(at))
-                .map(|(_, state)| state);
-            let state = trial.as_deref().or_else(|| self.state(place));
-            step.over = match (place.spot, state) {
-                (Spot::Refused(_), _) => !matches!(hits, Hits::Refund(_)),
-                (_, Some(state)) => is_over(quota, hits, state.used(quota, self.now)),
-                (_, None) => is_over(quota, hits, 0),
+            let Some((_, state)) = trial.and_then(|at| trials.get_mut(at)) else {
+                step.over = shard.is_over(place.spot, check, now);
+                continue;
             };
-            if let Some(state) = trial
-                && lands(quota, hits, step.over, false)
-                && !is_ignored(place.spot, hits)
-            {
-                apply(state, quota, hits, self.now);
-            }
-            rest = later;
-        }
-    }
-
-    /// Charges what lands, and reports.
-    fn settle(&mut self, check: &Check, step: Step, denied: bool, beside: u64) -> Verdict {
-        let Step { place, over } = step;
-        let now = self.now;
-        if let Some((_, shard)) = self.shards.get_mut(place.shard) {
-            if lands(&check.quota, check.hits, over, denied) {
-                shard.land(place.spot, check, now);
-            }
-            shard.note(place.spot, over);
-        }
-        match (place.spot, self.state(place)) {
-            (Spot::Refused(until), _) => self.refused(check, until),
-            (_, Some(state)) => self.told(check, step, state, beside),
-            (_, None) => {
-                let fresh = State::fresh(&check.quota, now);
-                self.told(check, step, &fresh, beside)
+            let (quota, hits) = (&check.quota, check.hits);
+            step.over = is_over(quota, hits, state.used(quota, now));
+            if lands(quota, hits, step.over, false) && !is_ignored(place.spot, hits) {
+                apply(state, quota, hits, now);
             }
         }
-    }
-
-    /// The report on a state, with the wait as the caller's clock will see it.
-    fn told(&self, check: &Check, step: Step, state: &State, beside: u64) -> Verdict {
-        let verdict = report(state, check, step.over, beside, self.now);
-        let source = match step.place.spot {
-            Spot::Entry(_) | Spot::Fresh => Source::Memory,
-            Spot::Refused(_) | Spot::Slot(_) => Source::Overflow,
-        };
-        let reset_millis = match verdict.reset_millis {
-            0 => 0,
-            millis => millis + self.clock_lag(),
-        };
-        Verdict {
-            reset_millis,
-            source,
-            ..verdict
-        }
-    }
-
-    /// The verdict where nothing could be counted, not even in a shared counter.
-    fn refused(&self, check: &Check, until: Timestamp) -> Verdict {
-        Verdict {
-            over: !matches!(check.hits, Hits::Refund(_)),
-            remaining: 0,
-            counted: 0,
-            reset_millis: until.as_millis().saturating_sub(self.asked.as_millis()),
-            never: passes_at(&check.quota, check.hits).is_none(),
-            source: Source::Overflow,
-        }
-    }
-
-    /// How far the caller's clock lies behind the time by which is decided.
-    fn clock_lag(&self) -> u64 {
-        self.now.as_millis().saturating_sub(self.asked.as_millis())
     }
 
     /// Drops counters for which nothing is counted, be it that the query was denied, or that
@@ -251,12 +163,13 @@ impl<'a> Transaction<'a> {
         verdicts: &[Verdict],
     ) {
         let mut empty: SmallVec<[(Place, Fingerprint); 4]> = SmallVec::new();
+        let now = self.moment.now;
         for (((check, step), &print), verdict) in checks.iter().zip(steps).zip(prints).zip(verdicts)
         {
-            // A later check on the same counter may have charged it.
+            // A later check on the same counter may have charged it after that verdict.
             if verdict.counted == 0
-                && let Some(state) = self.state(step.place)
-                && state.used(&check.quota, self.now) == 0
+                && let Some((_, shard)) = self.shards.get(step.place.shard)
+                && shard.is_empty(step.place.spot, check, now)
             {
                 empty.push((step.place, print));
             }
@@ -264,15 +177,10 @@ impl<'a> Transaction<'a> {
         // Positions change with the first one that goes.
         for (place, print) in empty {
             if let Some((_, shard)) = self.shards.get_mut(place.shard) {
-                shard.forget(print, place.spot, self.now);
+                shard.forget(print, place.spot, now);
             }
         }
     }
-}
-
-/// A shared counter gives nothing back: the hits may be another key's.
-const fn is_ignored(spot: Spot, hits: Hits) -> bool {
-    matches!((spot, hits), (Spot::Slot(_), Hits::Refund(_)))
 }
 
 /// Hits of checks before this one, on the same counter, that passed but are not charged since the

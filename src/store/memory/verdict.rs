@@ -1,0 +1,66 @@
+//! What the store says of a check, by the caller's clock.
+
+use super::shard::Spot;
+use super::state::State;
+use crate::algorithm::{passes_at, report};
+use crate::clock::Timestamp;
+use crate::model::{Check, Hits, Source, Verdict};
+
+/// When a query is decided.
+#[derive(Clone, Copy)]
+pub(super) struct Moment {
+    /// What the caller's clock reads.
+    pub(super) asked: Timestamp,
+    /// The time by which to decide, never earlier.
+    pub(super) now: Timestamp,
+}
+
+/// What came of a check.
+#[derive(Clone, Copy)]
+pub(super) struct Judgement {
+    pub(super) over: bool,
+    /// The whole query is denied.
+    pub(super) denied: bool,
+    /// Hits of checks before it, on the same counter, that passed but are not charged since the
+    /// query is denied.
+    pub(super) beside: u64,
+}
+
+impl Moment {
+    /// The report on the state that a check leaves behind, with the wait as the caller's clock
+    /// will see it.
+    pub(super) fn tell(
+        self,
+        check: &Check,
+        spot: Spot,
+        state: &State,
+        judgement: Judgement,
+    ) -> Verdict {
+        let Judgement { over, beside, .. } = judgement;
+        let verdict = report(state, check, over, beside, self.now);
+        let lag = self.now.as_millis().saturating_sub(self.asked.as_millis());
+        Verdict {
+            reset_millis: match verdict.reset_millis {
+                0 => 0,
+                millis => millis + lag,
+            },
+            source: match spot {
+                Spot::Entry(_) | Spot::Fresh => Source::Memory,
+                Spot::Refused(_) | Spot::Slot(_) => Source::Overflow,
+            },
+            ..verdict
+        }
+    }
+
+    /// The verdict where nothing can be counted before `until`, not even in a shared counter.
+    pub(super) fn refuse(self, check: &Check, until: Timestamp) -> Verdict {
+        Verdict {
+            over: !matches!(check.hits, Hits::Refund(_)),
+            remaining: 0,
+            counted: 0,
+            reset_millis: until.as_millis().saturating_sub(self.asked.as_millis()),
+            never: passes_at(&check.quota, check.hits).is_none(),
+            source: Source::Overflow,
+        }
+    }
+}
