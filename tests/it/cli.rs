@@ -9,10 +9,11 @@ use crate::harness::{Harness, until};
 pub(crate) fn tollgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     command.args(arguments).env_clear().stdin(Stdio::null());
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
     command
 }
 
-fn run(arguments: &[&str]) -> (i32, String, String) {
+pub(crate) fn run(arguments: &[&str]) -> (i32, String, String) {
     let Output {
         status,
         stdout,
@@ -164,32 +165,47 @@ async fn query_ends_with_the_last_answer() {
 }
 
 /// A `tollgate serve` of its own process; killed when dropped.
-struct Served(Child);
+pub(crate) struct Served {
+    child: Child,
+    pub(crate) grpc: String,
+    pub(crate) admin: String,
+}
 
 impl Served {
-    fn start(arguments: &[&str]) -> (Self, Vec<String>) {
-        let mut child = tollgate(&["serve"])
-            .args(arguments)
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+    /// Starts, and waits until it says that it is ready. Returns what it logged by then.
+    pub(crate) fn start(arguments: &[&str]) -> (Self, Vec<String>) {
+        let mut command = tollgate(&["serve"]);
+        command.args(arguments).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut seen = Vec::new();
+        let mut seen: Vec<String> = Vec::new();
         for line in lines.by_ref() {
-            let line = line.unwrap();
-            let ready = line.contains("ready");
-            seen.push(line);
-            if ready {
+            seen.push(line.unwrap());
+            if seen.last().unwrap().contains(" ready ") {
                 break;
             }
         }
         // What is logged later must not fill the pipe.
         std::thread::spawn(move || lines.for_each(drop));
-        (Self(child), seen)
+        let ready = seen.last().map(String::as_str).unwrap_or_default();
+        let address = |name: &str| {
+            let found = ready
+                .split_whitespace()
+                .find_map(|word| word.strip_prefix(name));
+            found.unwrap_or_default().trim_matches('"').to_owned()
+        };
+        (
+            Self {
+                child,
+                grpc: address("grpc="),
+                admin: address("admin="),
+            },
+            seen,
+        )
     }
 
     fn signal(&self, signal: &str) {
-        let pid = self.0.id().to_string();
+        let pid = self.child.id().to_string();
         assert!(
             Command::new("kill")
                 .args([signal, &pid])
@@ -202,8 +218,8 @@ impl Served {
 
 impl Drop for Served {
     fn drop(&mut self) {
-        let _ended = self.0.kill();
-        let _reaped = self.0.wait();
+        let _ended = self.child.kill();
+        let _reaped = self.child.wait();
     }
 }
 
@@ -237,7 +253,7 @@ async fn serve_listens_on_unix_sockets_and_ends_on_a_signal() {
     served.signal("-TERM");
     let mut status = None;
     until("it ends", async || {
-        status = served.0.try_wait().unwrap();
+        status = served.child.try_wait().unwrap();
         status.is_some()
     })
     .await;

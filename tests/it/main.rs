@@ -13,6 +13,7 @@ mod explain;
 mod harness;
 mod http;
 mod proto;
+mod readme;
 mod reload;
 mod service;
 mod shutdown;
