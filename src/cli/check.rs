@@ -46,7 +46,9 @@ impl Check {
         };
         match load(&sources, &defaults) {
             Ok(compiled) => {
-                super::print(&compiled.warnings);
+                if !compiled.warnings.is_empty() {
+                    super::print(format!("{}\n", compiled.warnings));
+                }
                 super::print(format!(
                     "{} files, {} domains: no errors, {} warnings\n",
                     sources.len(),
@@ -56,7 +58,7 @@ impl Check {
                 ExitCode::SUCCESS
             }
             Err(report) => {
-                super::print(&report);
+                super::print(format!("{report}\n"));
                 super::complain(format!(
                     "{} errors, {} warnings in {} files",
                     report.errors(),
