@@ -5,7 +5,6 @@ pub(super) fn nearest<'c>(
     written: &str,
     candidates: impl IntoIterator<Item = &'c str>,
 ) -> Option<&'c str> {
-    // Texts longer than any name would only cost time.
     if written.len() > MAX_WORD {
         return None;
     }
@@ -18,6 +17,7 @@ pub(super) fn nearest<'c>(
     };
     candidates
         .into_iter()
+        .take(MAX_CANDIDATES)
         .filter(|candidate| candidate.len() <= MAX_WORD)
         .map(|candidate| (distance(&folded, &fold(candidate)), candidate))
         .filter(|(distance, _)| *distance <= allowed)
@@ -61,7 +61,9 @@ fn distance(a: &str, b: &str) -> usize {
     strsim::damerau_levenshtein(a, b)
 }
 
+/// Longer texts and further candidates would only cost time.
 const MAX_WORD: usize = 64;
+const MAX_CANDIDATES: usize = 1000;
 const MAX_SHOWN: usize = 60;
 
 #[cfg(test)]

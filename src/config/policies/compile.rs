@@ -4,8 +4,8 @@
 //! several files make one domain; `limit` looks into a `rate_limit`. What has a problem is told and
 //! the work goes on, so that everything is told at once; `load` throws the result away then.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::PolicyDefaults;
@@ -30,7 +30,7 @@ pub(super) fn domains(
     // Files that are compiled together; one that is refused for its domain stands alone, and its
     // rules are looked through all the same.
     let mut groups: Vec<Vec<&File<'_>>> = Vec::new();
-    let mut known: HashMap<&str, usize> = HashMap::new();
+    let mut known: BTreeMap<&str, usize> = BTreeMap::new();
     for file in files {
         let name = file.1.text("domain");
         match known.get(name).and_then(|at| groups.get_mut(*at)) {

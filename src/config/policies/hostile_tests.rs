@@ -90,7 +90,11 @@ fn mutated_policies_are_refused_or_read() {
                     0 => text[at] = byte,
                     1 => text.insert(at, b"\n:-&*<!|>{}[]\"' "[usize::from(byte % 16)]),
                     2 => drop(text.remove(at)),
-                    _ => drop(text.drain(..at)),
+                    _ => {
+                        let end = text.len().min(at + usize::from(byte % 40));
+                        let again = text[at..end].to_vec();
+                        text.splice(at..at, again);
+                    }
                 }
                 if text.is_empty() {
                     break;

@@ -32,7 +32,7 @@ pub(super) fn read<'t>(text: &'t str, notes: &mut Notes<'_>) -> Option<Node<'t>>
             Ok((event, span)) => builder.event(event, span),
             Err(error) => Err(Stop {
                 pos: position(error.marker()),
-                said: format!("not YAML: {}", error.info()).into(),
+                said: grammar(error.info()),
             }),
         };
         if let Err(stop) = step {
@@ -263,6 +263,48 @@ fn shown(tag: &Tag) -> Cow<'_, str> {
         format!("{}{}", tag.handle, tag.suffix).into()
     }
 }
+
+/// What the grammar's reader says, with what is mostly behind it.
+fn grammar(info: &str) -> Said {
+    let message = format!("not YAML: {info}");
+    let hint = GRAMMAR_HINTS
+        .iter()
+        .find(|(part, _)| info.contains(part))
+        .map(|(_, hint)| *hint);
+    match hint {
+        Some(hint) => Said::with_hint(message, hint),
+        None => message.into(),
+    }
+}
+
+const GRAMMAR_HINTS: &[(&str, &str)] = &[
+    (
+        "anchor",
+        "quote a text that begins with `*` or `&`: without quotes it is an alias or an anchor",
+    ),
+    ("tab", "indent with spaces"),
+    (
+        "valid YAML whitespace",
+        "put a space, not a tab, after the colon",
+    ),
+    (
+        "mapping values are not allowed",
+        "quote a text that has `: ` in it; otherwise check the indentation",
+    ),
+    (
+        "quoted scalar",
+        "a quote may not be closed, or its text goes on at too little indentation",
+    ),
+    ("unexpected character", "quote a text that begins with it"),
+    (
+        "invalid indentation",
+        "what is inside brackets is indented deeper than what they belong to",
+    ),
+    (
+        "did not find expected '-'",
+        "check the indentation of this line against the one above",
+    ),
+];
 
 /// saphyr-parser counts lines from 1 and columns from 0.
 fn position(marker: &saphyr_parser::Marker) -> Pos {

@@ -1,6 +1,6 @@
 //! Names of rules and who replaces whom: what only shows when a whole domain is known.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::config::report::{Path, Pos, Problem, Report, Severity};
@@ -9,7 +9,7 @@ use crate::config::suggest::{nearest, quoted};
 /// The names in a domain.
 #[derive(Debug, Default)]
 pub(super) struct Names<'t> {
-    known: HashSet<&'t str>,
+    known: BTreeSet<&'t str>,
     replaced: Vec<Replaced<'t>>,
 }
 
@@ -56,9 +56,12 @@ impl<'t> Names<'t> {
             .iter()
             .map(|replaced| ((replaced.by, replaced.name), replaced))
             .collect();
+        let mut hints = 0..MAX_HINTS;
         for replaced in &self.replaced {
             let said = if !self.known.contains(replaced.name) {
-                let near = nearest(replaced.name, self.known.iter().copied());
+                let near = hints
+                    .next()
+                    .and_then(|_| nearest(replaced.name, self.known.iter().copied()));
                 let hint = near.map(|near| format!("did you mean {}?", quoted(near)));
                 (
                     format!("no rule of this domain is named {}", quoted(replaced.name)),
@@ -91,3 +94,6 @@ impl<'t> Names<'t> {
         }
     }
 }
+
+/// Every hint compares a name with all others, so only the first slips get one.
+const MAX_HINTS: usize = 100;

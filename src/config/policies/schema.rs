@@ -108,6 +108,9 @@ fn property(field: &Field) -> Value {
         Kind::Free => json!({ "type": "object" }),
     };
     schema["description"] = json!(field.doc);
+    if field.kind == Kind::Text && field.default.is_empty() {
+        schema["minLength"] = json!(1);
+    }
     if let Kind::Flag = field.kind {
         schema["default"] = json!(field.default == "true");
     }

@@ -406,6 +406,7 @@ fn the_schema_has_every_field() {
         assert_eq!(property["description"], field.doc, "{}", field.name);
         assert_eq!(level["additionalProperties"], false);
     }
+    assert_eq!(schema["properties"]["domain"]["minLength"], 1);
     assert_eq!(schema["required"], serde_json::json!(["domain"]));
     let unit = &schema["$defs"]["rate_limit"]["properties"]["unit"]["anyOf"];
     assert_eq!(unit[0]["enum"][0], "second");
