@@ -23,6 +23,7 @@ pub use policies::LoadError;
 use crate::admin::{AdminState, Status};
 use crate::clock::Clock;
 use crate::config::settings::{Loaded, Settings};
+use crate::event::{Events, Reloaded};
 use crate::pipeline::Pipeline;
 use crate::provider::watch::{WatchConfig, Watcher};
 use crate::store::MemoryStore;
@@ -146,6 +147,7 @@ impl App {
             configure::caps(&settings),
         ));
         status.accepted(loaded.status);
+        telemetry.reloaded(Reloaded { accepted: true });
         let service = Arc::new(Service::new(
             Arc::clone(&pipeline),
             configure::response(&settings),

@@ -16,28 +16,36 @@ use super::{Service, convert, frame, wire};
 use crate::clock::Stopwatch;
 use crate::event::Answered;
 
-/// Answers whatever comes in on the gRPC listener.
-pub(super) async fn serve<B>(
-    service: Arc<Service>,
-    routes: Routes,
-    request: Request<B>,
-) -> Result<Response<GrpcBody>, Infallible>
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    if request.uri().path() != wire::SHOULD_RATE_LIMIT || request.method() != Method::POST {
-        return routes.serve(request).await;
+/// What answers the calls of a connection.
+#[derive(Debug)]
+pub(super) struct Calls {
+    pub(super) service: Arc<Service>,
+    pub(super) routes: Routes,
+}
+
+impl Calls {
+    /// Answers whatever comes in on the gRPC listener.
+    pub(super) async fn answer<B>(
+        self: Arc<Self>,
+        request: Request<B>,
+    ) -> Result<Response<GrpcBody>, Infallible>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        if request.uri().path() != wire::SHOULD_RATE_LIMIT || request.method() != Method::POST {
+            return self.routes.clone().serve(request).await;
+        }
+        if !is_grpc(&request) {
+            return Ok(unsupported_media_type());
+        }
+        Ok(
+            match should_rate_limit(&self.service, request.into_body()).await {
+                Ok(message) => answer(GrpcBody::Message(message)),
+                Err(status) => refuse(&status),
+            },
+        )
     }
-    if !is_grpc(&request) {
-        return Ok(unsupported_media_type());
-    }
-    Ok(
-        match should_rate_limit(&service, request.into_body()).await {
-            Ok(message) => answer(GrpcBody::Message(message)),
-            Err(status) => refuse(&status),
-        },
-    )
 }
 
 async fn should_rate_limit<B>(service: &Service, body: B) -> Result<Bytes, Status>

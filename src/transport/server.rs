@@ -19,9 +19,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
 
+use super::Service;
+use super::grpc::Calls;
 use super::listener::{Address, Connection, Listener};
 use super::routes::{HealthReporter, Routes};
-use super::{Service, grpc};
 
 /// How connections are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,8 +75,11 @@ impl Server {
         for index in 0..config.threads.max(1) {
             let worker = Worker {
                 config,
-                service: Arc::clone(service),
-                routes: routes.clone(),
+                // One for each core, so that the calls' counts of it meet no other core's.
+                calls: Arc::new(Calls {
+                    service: Arc::clone(service),
+                    routes: routes.clone(),
+                }),
                 draining: draining.clone(),
             };
             let (core, thread) = worker.start(index).map_err(ServerError::Thread)?;
@@ -205,8 +209,7 @@ async fn accept(
 #[derive(Clone, Debug)]
 struct Worker {
     config: ServerConfig,
-    service: Arc<Service>,
-    routes: Routes,
+    calls: Arc<Calls>,
     draining: watch::Receiver<Option<Duration>>,
 }
 
@@ -271,13 +274,11 @@ impl Worker {
     {
         let Self {
             config,
-            service,
-            routes,
+            calls,
             mut draining,
         } = self;
-        let calls =
-            service_fn(move |request| grpc::serve(Arc::clone(&service), routes.clone(), request));
-        let mut connection = std::pin::pin!(http2().serve_connection(TokioIo::new(stream), calls));
+        let answer = service_fn(move |request| Arc::clone(&calls).answer(request));
+        let mut connection = std::pin::pin!(http2().serve_connection(TokioIo::new(stream), answer));
         let mut age = std::pin::pin!(sleep(jittered(config.max_age)));
         let mut is_draining = false;
         let grace = tokio::select! {

@@ -97,7 +97,8 @@ async fn a_bad_policy_never_takes_effect_and_readyz_says_why() {
     assert_eq!(limit(&harness).await, Some(4));
     let (_, metrics) = harness.get("/metrics").await;
     assert!(
-        metrics.contains(r#"tollgate_policy_reloads_total{result="refused"} 1"#),
+        metrics.contains(r#"tollgate_policy_reloads_total{result="refused"} 1"#)
+            && metrics.contains(r#"tollgate_policy_reloads_total{result="accepted"} 1"#),
         "{metrics}"
     );
     harness.write("policy.yaml", &policy(5));
