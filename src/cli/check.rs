@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use crate::config::policies::{PolicyDefaults, Source, load};
-use crate::provider::files::{self, PolicyFile};
+use super::policies;
+use crate::config::policies::Compiled;
 
 /// Check policy files and print every problem.
 ///
@@ -23,47 +23,30 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> ExitCode {
-        let mut files: Vec<PolicyFile> = Vec::new();
-        for path in &self.paths {
-            match files::read(path) {
-                Ok(found) => files.extend(found),
-                Err(error) => {
-                    super::complain(error);
-                    return ExitCode::from(super::FAILED);
-                }
+        let checked = match policies::check(&self.paths, self.merge_domains) {
+            Ok(checked) => checked,
+            Err(error) => {
+                super::complain(error);
+                return ExitCode::from(super::FAILED);
             }
-        }
-        let sources: Vec<Source<'_>> = files
-            .iter()
-            .map(|file| Source {
-                name: &file.name,
-                text: &file.bytes,
-            })
-            .collect();
-        let defaults = PolicyDefaults {
-            merge_domains: self.merge_domains,
-            ..PolicyDefaults::default()
         };
-        match load(&sources, &defaults) {
-            Ok(compiled) => {
-                if !compiled.warnings.is_empty() {
-                    super::print(format!("{}\n", compiled.warnings));
+        let files = checked.files;
+        match checked.compiled {
+            Ok(Compiled { domains, warnings }) => {
+                if !warnings.is_empty() {
+                    super::print(format!("{warnings}\n"));
                 }
+                let (domains, warnings) = (domains.len(), warnings.warnings());
                 super::print(format!(
-                    "{} files, {} domains: no errors, {} warnings\n",
-                    sources.len(),
-                    compiled.domains.len(),
-                    compiled.warnings.warnings()
+                    "{files} files, {domains} domains: no errors, {warnings} warnings\n"
                 ));
                 ExitCode::SUCCESS
             }
             Err(report) => {
                 super::print(format!("{report}\n"));
+                let (errors, warnings) = (report.errors(), report.warnings());
                 super::complain(format!(
-                    "{} errors, {} warnings in {} files",
-                    report.errors(),
-                    report.warnings(),
-                    sources.len()
+                    "{errors} errors, {warnings} warnings in {files} files"
                 ));
                 ExitCode::from(super::FAILED)
             }

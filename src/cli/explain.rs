@@ -1,16 +1,15 @@
 //! `tollgate explain`: why a descriptor is answered as it is.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use http::StatusCode;
 
+use super::policies;
 use crate::admin::explain::ExplainReport;
-use crate::config::policies::{PolicyDefaults, Source, load};
 use crate::event::Silence;
 use crate::model::DescriptorText;
 use crate::policy::Policies;
-use crate::provider::files;
 
 /// Tell which rule applies to a descriptor, why the others do not, and what its counter is called.
 ///
@@ -70,21 +69,12 @@ impl Explain {
         }
     }
 
-    fn read_files(&self, path: &std::path::Path) -> Result<ExplainReport, String> {
-        let files = files::read(path).map_err(|error| error.to_string())?;
-        let sources: Vec<Source<'_>> = files
-            .iter()
-            .map(|file| Source {
-                name: &file.name,
-                text: &file.bytes,
-            })
-            .collect();
-        let defaults = PolicyDefaults {
-            merge_domains: true,
-            ..PolicyDefaults::default()
-        };
-        let compiled =
-            load(&sources, &defaults).map_err(|report| format!("policies refused\n{report}"))?;
+    fn read_files(&self, path: &Path) -> Result<ExplainReport, String> {
+        let checked =
+            policies::check(&[path.to_owned()], true).map_err(|error| error.to_string())?;
+        let compiled = checked
+            .compiled
+            .map_err(|report| format!("policies refused:\n{report}"))?;
         let policies = Policies::new(compiled.domains, &Silence);
         ExplainReport::new(&policies, &self.domain, &self.descriptor, self.hits, None)
             .map_err(|refusal| refusal.to_string())

@@ -8,6 +8,7 @@ mod completions;
 mod explain;
 mod fetch;
 mod healthcheck;
+mod policies;
 mod query;
 mod schema;
 mod serve;
