@@ -77,7 +77,7 @@ impl Serve {
             http: self.http.clone(),
             admin: self.admin.clone(),
         };
-        Settings::load(file, std::env::vars(), flags)
+        Settings::load(file, environment(), flags)
             .map_err(|report| format!("settings refused:\n{report}"))
     }
 
@@ -114,6 +114,13 @@ impl Serve {
             Ended::AtOnce => ExitCode::from(super::FAILED),
         }
     }
+}
+
+/// The environment. What is not UTF-8 is shown as well as it can be: no setting is like that, and an
+/// error says so.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
 /// SIGHUP rereads, SIGTERM and SIGINT stop.

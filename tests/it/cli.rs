@@ -1,6 +1,7 @@
 //! The binary, as a person runs it.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -290,6 +291,7 @@ fn serve_refuses_bad_settings_and_policies_with_exit_1() {
         "{err}"
     );
     let variable = tollgate(&["serve", "--policies", text(good.path())])
+        .env("ODD", std::ffi::OsStr::from_bytes(b"\xff"))
         .env("TOLLGATE_LIMITS__IN_FLIGHT", "many")
         .output()
         .unwrap();
