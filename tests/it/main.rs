@@ -9,6 +9,7 @@
 mod calls;
 mod cli;
 mod conformance;
+mod envoy;
 mod explain;
 mod harness;
 mod http;

@@ -1,0 +1,128 @@
+//! A child process whose output is kept, ended by pid at the latest when it is dropped.
+
+use std::fmt::Debug;
+use std::io::{BufRead, BufReader, Read};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+/// How long anything here may take before the test fails. Generous: it only costs time when
+/// something is broken.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running child. Its output is printed if the test that drops it is failing.
+#[derive(Debug)]
+pub(super) struct Process {
+    name: &'static str,
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Process {
+    pub(super) fn spawn(name: &'static str, command: &mut Command) -> Self {
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));
+        let log = Arc::default();
+        collect(child.stdout.take(), &log);
+        collect(child.stderr.take(), &log);
+        Self { name, child, log }
+    }
+
+    /// Sends a signal by name: `TERM`, `STOP`, `CONT`.
+    pub(super) fn signal(&self, name: &str) {
+        // The shell's own kill: a machine need not have it as a program.
+        let kill = format!("kill -s {name} {}", self.child.id());
+        let sent = Command::new("sh").arg("-c").arg(kill).status();
+        assert!(
+            sent.is_ok_and(|s| s.success()),
+            "cannot send SIG{name} to {}",
+            self.name
+        );
+    }
+
+    /// Ends it the hard way and waits until it is gone.
+    pub(super) fn kill(&mut self) {
+        // Both fail only if it has ended already, which is what is wanted.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+
+    /// How it ended, if it has.
+    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
+    /// Waits until a line of its output gives something.
+    pub(super) async fn line<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+        let (name, log) = (self.name, Arc::clone(&self.log));
+        until(&format!("{name} to say {what}"), || {
+            assert!(
+                self.ended().is_none(),
+                "{name} ended early:\n{}",
+                log.lock().join("\n")
+            );
+            log.lock().iter().find_map(|line| find(line))
+        })
+        .await
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            let log = self.log.lock();
+            let tail = log
+                .iter()
+                .skip(log.len().saturating_sub(40))
+                .cloned()
+                .collect::<Vec<_>>();
+            show(self.name, &tail.join("\n"));
+        }
+    }
+}
+
+/// Polls until `found` gives something; panics with `what` when that takes too long.
+pub(super) async fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+    until_async(what, async || found()).await
+}
+
+/// As [`until`], for a condition that has to ask somebody.
+pub(super) async fn until_async<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    let mut beat = tokio::time::interval(Duration::from_millis(5));
+    let search = async {
+        loop {
+            beat.tick().await;
+            if let Some(it) = found().await {
+                return it;
+            }
+        }
+    };
+    match tokio::time::timeout(PATIENCE, search).await {
+        Ok(it) => it,
+        Err(_elapsed) => panic!("waited {PATIENCE:?} in vain for {what}"),
+    }
+}
+
+fn collect(pipe: Option<impl Read + Send + 'static>, log: &Arc<Mutex<Vec<String>>>) {
+    let (pipe, log) = (pipe.expect("the pipe was asked for"), Arc::clone(log));
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).split(b'\n').map_while(Result::ok) {
+            log.lock().push(String::from_utf8_lossy(&line).into_owned());
+        }
+    });
+}
+
+#[expect(
+    clippy::print_stderr,
+    reason = "a failing test shows what its children said"
+)]
+fn show(name: impl Debug, text: &str) {
+    eprintln!("--- the last lines of {name:?}\n{text}");
+}
