@@ -1,0 +1,53 @@
+# The chores. `make` alone lists them.
+
+CARGO ?= cargo
+ENVOY = $$(scripts/get-envoy)
+POLICIES = config/policies examples/envoy/policies
+
+.DEFAULT_GOAL := help
+.PHONY: help build run demo test test-quick fmt fmt-check lint doc check-config golden docker ci
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build the release binary, target/release/tollgate
+	$(CARGO) build --release --locked
+
+run: ## serve in the foreground with the shipped settings and policies (stop with Ctrl-C)
+	$(CARGO) run --release --locked -- serve --config config/tollgate.yaml
+
+demo: ## start Tollgate with a real Envoy in front, send requests, show 200s turn into 429s
+	scripts/demo
+
+test: ## run every test, end to end with a real Envoy included; gets what is missing
+	scripts/get-envoy
+	$(CARGO) test --locked --all-features
+
+test-quick: ## run the tests that need no Envoy
+	$(CARGO) test --locked --all-features -- --skip envoy::
+
+fmt: ## format the code
+	$(CARGO) fmt
+
+fmt-check: ## fail if the code is not formatted
+	$(CARGO) fmt --check
+
+lint: ## clippy over all targets, warnings are errors
+	$(CARGO) clippy --locked --all-targets --all-features -- -D warnings
+
+doc: ## build the documentation of the code, private items included, warnings are errors
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --locked --no-deps --document-private-items
+
+check-config: ## check all shipped policies, and the example's Envoy configuration
+	$(CARGO) run --quiet --locked -- check $(POLICIES)
+	$(ENVOY) --mode validate --log-level error -c examples/envoy/envoy.yaml
+
+golden: ## write the golden reports anew after a deliberate change; review the diff
+	UPDATE_GOLDEN=1 $(CARGO) test --locked --lib --test it golden proto
+
+docker: ## build the image `tollgate` (needs a Docker engine); checks first what needs none
+	scripts/check-docker
+	docker build --tag tollgate .
+
+ci: ## all of the above that a change must pass
+	.ci/run
