@@ -20,6 +20,7 @@ demo: ## start Tollgate with a real Envoy in front, send requests, show 200s tur
 	scripts/demo
 
 test: ## run every test, end to end with a real Envoy included; gets what is missing
+	@command -v curl > /dev/null || { apt-get update && apt-get install -y --no-install-recommends curl; }
 	scripts/get-envoy
 	$(CARGO) test --locked --all-features
 
