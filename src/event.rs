@@ -12,8 +12,11 @@ pub trait Events: fmt::Debug + Send + Sync {
     /// One descriptor was decided.
     fn decided(&self, event: Decided<'_>);
 
-    /// A whole call was answered, well or with an error.
+    /// A whole call was answered.
     fn answered(&self, event: Answered);
+
+    /// A call was not answered but refused.
+    fn refused(&self, event: Refused);
 
     /// Policies were read again, or for the first time.
     fn reloaded(&self, event: Reloaded);
@@ -103,6 +106,70 @@ pub struct Answered {
     pub duration: Duration,
 }
 
+/// A call was refused: to Envoy the rate limit service is away, and unless told otherwise it lets the
+/// request pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// What the caller was told.
+    pub code: Code,
+}
+
+/// How a call fails: the codes of gRPC that are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    /// The message did not come in time.
+    DeadlineExceeded,
+    /// Whoever set up the caller made a mistake.
+    InvalidArgument,
+    /// Too much at once.
+    ResourceExhausted,
+    /// Nothing like that is served.
+    Unimplemented,
+}
+
+impl Code {
+    /// Every code, in the order of [`Code::index`].
+    pub const ALL: [Self; 4] = [
+        Self::DeadlineExceeded,
+        Self::InvalidArgument,
+        Self::ResourceExhausted,
+        Self::Unimplemented,
+    ];
+
+    /// gRPC's name, as metrics have it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
+            Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            Self::Unimplemented => "UNIMPLEMENTED",
+        }
+    }
+
+    /// gRPC's number.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        match self {
+            Self::DeadlineExceeded => 4,
+            Self::InvalidArgument => 3,
+            Self::ResourceExhausted => 8,
+            Self::Unimplemented => 12,
+        }
+    }
+
+    /// Its place in [`Code::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::DeadlineExceeded => 0,
+            Self::InvalidArgument => 1,
+            Self::ResourceExhausted => 2,
+            Self::Unimplemented => 3,
+        }
+    }
+}
+
 /// Policies were read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reloaded {
@@ -124,6 +191,7 @@ pub struct Silence;
 impl Events for Silence {
     fn decided(&self, _: Decided<'_>) {}
     fn answered(&self, _: Answered) {}
+    fn refused(&self, _: Refused) {}
     fn reloaded(&self, _: Reloaded) {}
 }
 

@@ -75,6 +75,12 @@ impl Pipeline {
         }
     }
 
+    /// The largest queries that are answered.
+    #[must_use]
+    pub fn caps(&self) -> Caps {
+        self.caps
+    }
+
     /// Who is told what happens.
     #[must_use]
     pub fn events(&self) -> &dyn Events {

@@ -169,6 +169,10 @@ pub(super) fn label(descriptor: &Descriptor<'_>, path: &[Step<'_>]) -> Option<St
         return None;
     }
     let mut label = String::new();
+    let push = |label: &mut String, text: &[u8]| {
+        let room = MAX_LABEL.saturating_sub(label.len());
+        label.push_str(&String::from_utf8_lossy(text.get(..room).unwrap_or(text)));
+    };
     for (entry, step) in descriptor.entries.iter().zip(path) {
         if !label.is_empty() {
             label.push(',');
@@ -183,11 +187,15 @@ pub(super) fn label(descriptor: &Descriptor<'_>, path: &[Step<'_>]) -> Option<St
         } else {
             step.node.key_text()
         };
-        label.push_str(&String::from_utf8_lossy(key));
+        push(&mut label, key);
         if let Some(value) = value {
             label.push('=');
-            label.push_str(&String::from_utf8_lossy(value));
+            push(&mut label, value);
         }
     }
     Some(label)
 }
+
+/// Metrics show no more than this much of a label (`telemetry` cuts it to the byte), so no more is
+/// written, however long a header is.
+const MAX_LABEL: usize = 256;

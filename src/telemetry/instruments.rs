@@ -16,7 +16,7 @@ use opentelemetry_sdk::metrics::{self as sdk, Stream};
 
 use super::decisions::MAX_SERIES;
 use super::{Readings, State};
-use crate::event::Outcome;
+use crate::event::{Code, Outcome};
 
 /// A metric, as `/metrics` and the documentation name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Instrument {
 }
 
 /// Every metric that exists, by name.
-pub const ALL: [Instrument; 13] = [
+pub const ALL: [Instrument; 14] = [
     BUILD_INFO,
     DECISION_DURATION,
     DECISIONS,
@@ -39,6 +39,7 @@ pub const ALL: [Instrument; 13] = [
     POLICY_RELOADS,
     POLICY_RULES,
     IN_FLIGHT,
+    REFUSED,
     STORE_EXPIRED,
     STORE_KEY_LIMIT,
     STORE_KEYS,
@@ -86,6 +87,11 @@ const IN_FLIGHT: Instrument = Instrument {
     unit: "{request}",
     help: "Calls that have not been answered yet",
 };
+const REFUSED: Instrument = Instrument {
+    name: "tollgate.requests.refused",
+    unit: "{request}",
+    help: "Calls that were answered with an error, by its gRPC code: Envoy lets such requests pass unless told otherwise",
+};
 const STORE_EXPIRED: Instrument = Instrument {
     name: "tollgate.store.expired",
     unit: "{key}",
@@ -123,6 +129,7 @@ pub(super) fn register(meter: &Meter, state: &Arc<State>) -> Histogram<f64> {
     build_info(meter);
 
     gauge(meter, state, IN_FLIGHT, |r| r.in_flight);
+    refused(meter, state);
     gauge(meter, state, POLICY_RULES, |r| r.rules);
     gauge(meter, state, STORE_KEYS, |r| r.live_keys);
     gauge(meter, state, STORE_KEY_LIMIT, |r| r.key_limit);
@@ -179,6 +186,21 @@ fn decisions(meter: &Meter, state: &Arc<State>) {
         .with_unit(SERIES_OVERFLOW.unit)
         .with_description(SERIES_OVERFLOW.help)
         .with_callback(move |observer| observer.observe(counts.decisions.overflowed(), &[]))
+        .build();
+}
+
+fn refused(meter: &Meter, state: &Arc<State>) {
+    let calls = Arc::clone(state);
+    meter
+        .u64_observable_counter(REFUSED.name)
+        .with_unit(REFUSED.unit)
+        .with_description(REFUSED.help)
+        .with_callback(move |observer| {
+            for (code, count) in Code::ALL.iter().zip(&calls.refused_calls) {
+                let count = count.load(Ordering::Relaxed);
+                observer.observe(count, &[KeyValue::new("code", code.name())]);
+            }
+        })
         .build();
 }
 

@@ -29,7 +29,7 @@ use prometheus::Registry;
 pub use render::{CONTENT_TYPE, RenderError};
 
 use crate::clock::Clock;
-use crate::event::{Answered, Decided, Events, Meters, Reloaded};
+use crate::event::{Answered, Code, Decided, Events, Meters, Refused, Reloaded};
 use decisions::Decisions;
 
 /// Counts what happens, and shows it.
@@ -66,6 +66,7 @@ impl Telemetry {
         let state = Arc::new(State {
             decisions: Decisions::new(shards),
             accepted: AtomicU64::new(0),
+            refused_calls: Default::default(),
             refused: AtomicU64::new(0),
             loaded_millis: AtomicU64::new(0),
             source: OnceLock::new(),
@@ -117,6 +118,12 @@ impl Events for Telemetry {
     fn answered(&self, event: Answered) {
         if let Some(histogram) = self.duration_of(shard::of_this_thread(self.bound.len())) {
             histogram.record(event.duration.as_secs_f64());
+        }
+    }
+
+    fn refused(&self, event: Refused) {
+        if let Some(count) = self.state.refused_calls.get(event.code.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -172,6 +179,8 @@ pub struct SetUpError(String);
 struct State {
     decisions: Decisions,
     accepted: AtomicU64,
+    /// Calls that were refused, by [`Code::index`].
+    refused_calls: [AtomicU64; Code::ALL.len()],
     refused: AtomicU64,
     loaded_millis: AtomicU64,
     source: OnceLock<Box<dyn Fn() -> Readings + Send + Sync>>,

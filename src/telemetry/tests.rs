@@ -57,6 +57,7 @@ fn every_metric_has_the_name_that_dashboards_use() {
             "tollgate_policy_reloads_total counter",
             "tollgate_policy_rules gauge",
             "tollgate_requests_in_flight gauge",
+            "tollgate_requests_refused_total counter",
             "tollgate_store_expired_total counter",
             "tollgate_store_key_limit gauge",
             "tollgate_store_keys gauge",

@@ -5,7 +5,8 @@ use http_body::Body;
 use http_body_util::BodyExt;
 use prost::Message;
 
-use super::status::{Code, Status};
+use super::status::Status;
+use crate::event::Code;
 
 /// Reads the one message of a unary call. Does not wait for the end of the stream, so that the
 /// answer leaves as soon as it is known; a length over `most` is refused before it is read.

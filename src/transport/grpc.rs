@@ -2,6 +2,8 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -12,9 +14,25 @@ use prost::Message;
 use super::body::{GRPC_MESSAGE, GRPC_STATUS, GrpcBody};
 use super::routes::Routes;
 use super::status::Status;
-use super::{Service, convert, frame, wire};
+use super::{Service, census, convert, deadline, frame, wire};
 use crate::clock::Stopwatch;
 use crate::event::Answered;
+
+/// What `read` brings, if it comes within `patience`. What is there already, as with Envoy, needs no
+/// timer.
+async fn in_time<T>(
+    read: impl Future<Output = Result<T, Status>>,
+    patience: Duration,
+) -> Result<T, Status> {
+    let mut read = std::pin::pin!(read);
+    let now = std::future::poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await;
+    match now {
+        Poll::Ready(message) => message,
+        Poll::Pending => tokio::time::timeout(patience, read)
+            .await
+            .unwrap_or_else(|_| Err(Status::too_slow(patience))),
+    }
+}
 
 /// What answers the calls of a connection.
 #[derive(Debug)]
@@ -39,16 +57,24 @@ impl Calls {
         if !is_grpc(&request) {
             return Ok(unsupported_media_type());
         }
+        let patience = deadline::patience(request.headers());
         Ok(
-            match should_rate_limit(&self.service, request.into_body()).await {
+            match should_rate_limit(&self.service, request.into_body(), patience).await {
                 Ok(message) => answer(GrpcBody::Message(message)),
-                Err(status) => refuse(&status),
+                Err(status) => {
+                    self.service.note_refused(&status);
+                    refuse(&status)
+                }
             },
         )
     }
 }
 
-async fn should_rate_limit<B>(service: &Service, body: B) -> Result<Bytes, Status>
+async fn should_rate_limit<B>(
+    service: &Service,
+    body: B,
+    patience: Duration,
+) -> Result<Bytes, Status>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -56,7 +82,7 @@ where
     let _place = service
         .enter()
         .ok_or_else(|| Status::overloaded(limits.in_flight))?;
-    let message = frame::read(body, limits.message_bytes).await?;
+    let message = in_time(frame::read(body, limits.message_bytes), patience).await?;
     let watch = Stopwatch::start();
     let response = frame::write(&service.decode_and_decide(message)?);
     service.pipeline.events().answered(Answered {
@@ -78,6 +104,7 @@ impl Service {
     }
 
     fn decode_and_decide(&self, message: Bytes) -> Result<wire::RateLimitResponse, Status> {
+        census::refuse(&message, self.pipeline.caps())?;
         let request =
             wire::RateLimitRequest::decode(message).map_err(|error| Status::undecodable(&error))?;
         self.decide(&request)
@@ -96,10 +123,13 @@ impl Service {
 }
 
 fn is_grpc<B>(request: &Request<B>) -> bool {
-    request
+    let content_type = request
         .headers()
         .get(CONTENT_TYPE)
-        .is_some_and(|value| value.as_bytes().starts_with(APPLICATION_GRPC.as_bytes()))
+        .map(HeaderValue::as_bytes);
+    let variant = content_type.and_then(|text| text.strip_prefix(APPLICATION_GRPC.as_bytes()));
+    // `+proto` or parameters may follow; `-web` is another protocol.
+    matches!(variant, Some([] | [b'+' | b';', ..]))
 }
 
 fn answer(body: GrpcBody) -> Response<GrpcBody> {

@@ -14,13 +14,13 @@ use super::json::{Json, JsonAnswer, JsonError};
 
 /// `/json`: any method, any content type. 200 when the request passes, 429 when it is over its
 /// limit, both with the response message; 400 when the call makes no sense, 503 when too many are
-/// under way.
+/// under way. A body may be as long as a message, though no longer than [`LARGEST`].
 ///
 /// # Errors
 /// If the compiled-in descriptors are broken.
 pub fn routes(service: Arc<Service>) -> Result<Router, JsonError> {
     let json = Arc::new(Json::new()?);
-    let most = service.limits.message_bytes;
+    let most = service.limits.message_bytes.min(LARGEST);
     Ok(Router::new()
         .route("/json", any(answer))
         .layer(DefaultBodyLimit::max(most))
@@ -29,7 +29,15 @@ pub fn routes(service: Arc<Service>) -> Result<Router, JsonError> {
 
 async fn answer(State((service, json)): State<(Arc<Service>, Arc<Json>)>, body: Bytes) -> Response {
     let text = |code: StatusCode, why: String| (code, format!("{why}\n")).into_response();
-    match json.answer(&service, &body) {
+    let answer = if body.len() <= SMALL {
+        json.answer(&service, &body)
+    } else {
+        let decide = tokio::task::spawn_blocking(move || json.answer(&service, &body));
+        decide
+            .await
+            .unwrap_or_else(|error| JsonAnswer::Failed(error.to_string()))
+    };
+    match answer {
         JsonAnswer::Response { denied, body } => {
             let code = if denied {
                 StatusCode::TOO_MANY_REQUESTS
@@ -43,3 +51,9 @@ async fn answer(State((service, json)): State<(Arc<Service>, Arc<Json>)>, body: 
         JsonAnswer::Overloaded(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
     }
 }
+
+/// Longer bodies are parsed beside the runtime that accepts connections.
+const SMALL: usize = 16 * 1024;
+
+/// A request in JSON takes some hundred times its length in memory while it is parsed.
+const LARGEST: usize = 1024 * 1024;

@@ -10,7 +10,7 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, Serialize
 use super::status::Status;
 use super::{Service, descriptor_set, wire};
 use crate::clock::Stopwatch;
-use crate::event::Answered;
+use crate::event::{Answered, Code};
 
 /// Turns JSON into requests, and responses into JSON.
 #[derive(Clone, Debug)]
@@ -69,31 +69,37 @@ impl Json {
     #[must_use]
     pub fn answer(&self, service: &Service, body: &[u8]) -> JsonAnswer {
         let Some(_place) = service.enter() else {
-            return JsonAnswer::Overloaded(Status::overloaded(service.limits.in_flight).message);
+            let status = Status::overloaded(service.limits.in_flight);
+            service.note_refused(&status);
+            return JsonAnswer::Overloaded(status.message);
         };
         let watch = Stopwatch::start();
-        let request = match self.parse(body) {
-            Ok(request) => request,
-            Err(error) => return JsonAnswer::BadRequest(error),
-        };
-        let answer = match service.decide(&request) {
-            Ok(response) => self.print(&response),
-            Err(status) => JsonAnswer::BadRequest(status.message),
-        };
-        service.pipeline.events().answered(Answered {
-            duration: watch.elapsed(),
-        });
-        answer
+        match self
+            .parse(body)
+            .and_then(|request| service.decide(&request))
+        {
+            Ok(response) => {
+                let answer = self.print(&response);
+                let duration = watch.elapsed();
+                service.pipeline.events().answered(Answered { duration });
+                answer
+            }
+            Err(status) => {
+                service.note_refused(&status);
+                JsonAnswer::BadRequest(status.message)
+            }
+        }
     }
 
-    fn parse(&self, body: &[u8]) -> Result<wire::RateLimitRequest, String> {
+    fn parse(&self, body: &[u8]) -> Result<wire::RateLimitRequest, Status> {
+        let wrong = |message: String| Status::new(Code::InvalidArgument, message);
         let mut json = serde_json::Deserializer::from_slice(body);
         let message = DynamicMessage::deserialize(self.request.clone(), &mut json)
-            .map_err(|error| format!("not a RateLimitRequest: {error}"))?;
+            .map_err(|error| wrong(format!("not a RateLimitRequest: {error}")))?;
         json.end()
-            .map_err(|error| format!("after the RateLimitRequest: {error}"))?;
+            .map_err(|error| wrong(format!("after the RateLimitRequest: {error}")))?;
         wire::RateLimitRequest::decode(message.encode_to_vec().as_slice())
-            .map_err(|error| format!("not a RateLimitRequest: {error}"))
+            .map_err(|error| Status::undecodable(&error))
     }
 
     fn print(&self, response: &wire::RateLimitResponse) -> JsonAnswer {

@@ -48,19 +48,27 @@ fn descriptor(descriptor: &Descriptor<'_>) -> ProtoValue {
     structure(fields)
 }
 
-/// The limit that came with the request, in protobuf's text format.
+/// The limit that came with the request, in protobuf's text format, which leaves out what is zero.
 fn limit_text(limit: OverrideLimit) -> String {
-    let unit = match limit.unit {
-        1 => "SECOND",
-        2 => "MINUTE",
-        3 => "HOUR",
-        4 => "DAY",
-        5 => "MONTH",
-        6 => "YEAR",
-        7 => "WEEK",
-        _ => "UNKNOWN",
-    };
-    format!("requests_per_unit:{} unit:{unit}", limit.requests_per_unit)
+    let mut fields = Vec::new();
+    if limit.requests_per_unit > 0 {
+        fields.push(format!("requests_per_unit:{}", limit.requests_per_unit));
+    }
+    match limit.unit {
+        0 => {}
+        1 => fields.push("unit:SECOND".into()),
+        2 => fields.push("unit:MINUTE".into()),
+        3 => fields.push("unit:HOUR".into()),
+        4 => fields.push("unit:DAY".into()),
+        5 => fields.push("unit:MONTH".into()),
+        6 => fields.push("unit:YEAR".into()),
+        // Envoy's enum of overrides knows no week.
+        other => fields.push(format!("unit:{other}")),
+    }
+    if let Some(units) = limit.unit_multiplier {
+        fields.push(format!("unit_multiplier:{{value:{units}}}"));
+    }
+    fields.join(" ")
 }
 
 /// The metadata of all rules that passed, first come first served; maps are merged into each

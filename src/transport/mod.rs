@@ -9,7 +9,9 @@
 //! becomes an error; what is refused is the fault of a configuration, see [`status`].
 
 mod body;
+mod census;
 mod convert;
+mod deadline;
 mod frame;
 mod grpc;
 mod headers;
@@ -18,6 +20,7 @@ pub mod http_server;
 pub mod json;
 pub mod listener;
 mod metadata;
+mod refusals;
 mod routes;
 pub mod server;
 mod status;
@@ -27,6 +30,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::pipeline::Pipeline;
+use refusals::Refusals;
+use status::Status;
 
 pub use routes::{HealthReporter, descriptor_set};
 
@@ -37,6 +42,7 @@ pub struct Service {
     response: ResponseConfig,
     limits: Limits,
     in_flight: AtomicUsize,
+    refusals: Refusals,
 }
 
 /// What an answer carries besides its statuses.
@@ -78,6 +84,7 @@ impl Service {
             response,
             limits,
             in_flight: AtomicUsize::new(0),
+            refusals: Refusals::default(),
         }
     }
 
@@ -91,6 +98,12 @@ impl Service {
     #[must_use]
     pub fn pipeline(&self) -> &Pipeline {
         &self.pipeline
+    }
+
+    /// Takes note of a call that is not answered.
+    fn note_refused(&self, status: &Status) {
+        self.refusals
+            .note(status, self.pipeline.events(), self.pipeline.clock().now());
     }
 
     /// Takes a place among the calls under way, if one is free.

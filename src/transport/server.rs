@@ -36,7 +36,7 @@ pub struct ServerConfig {
     pub max_age_grace: Duration,
 }
 
-/// A running server. Dropping it cuts everything.
+/// A running server. Dropped without a drain it goes on until its connections have ended.
 #[derive(Debug)]
 pub struct Server {
     address: Address,
@@ -44,6 +44,7 @@ pub struct Server {
     accepting: JoinHandle<()>,
     workers: Vec<std::thread::JoinHandle<()>>,
     open: Vec<Arc<AtomicUsize>>,
+    cut: Arc<AtomicUsize>,
 }
 
 /// Why a server cannot be started.
@@ -72,6 +73,7 @@ impl Server {
         let address = listener.address();
         let (drain, draining) = watch::channel(None);
         let (mut cores, mut workers) = (Vec::new(), Vec::new());
+        let cut = Arc::new(AtomicUsize::new(0));
         for index in 0..config.threads.max(1) {
             let worker = Worker {
                 config,
@@ -81,6 +83,7 @@ impl Server {
                     routes: routes.clone(),
                 }),
                 draining: draining.clone(),
+                cut: Arc::clone(&cut),
             };
             let (core, thread) = worker.start(index).map_err(ServerError::Thread)?;
             cores.push(core);
@@ -94,6 +97,7 @@ impl Server {
             accepting,
             workers,
             open,
+            cut,
         })
     }
 
@@ -128,12 +132,11 @@ impl Server {
         while open() > 0 && Instant::now() < deadline {
             sleep(DRAIN_POLL).await;
         }
-        let cut = open();
         for worker in self.workers {
             // The worker's runtime ends once its connections have, or are cut by then.
             let _joined = tokio::task::spawn_blocking(move || worker.join()).await;
         }
-        cut
+        self.cut.load(Ordering::Relaxed)
     }
 }
 
@@ -211,6 +214,8 @@ struct Worker {
     config: ServerConfig,
     calls: Arc<Calls>,
     draining: watch::Receiver<Option<Duration>>,
+    /// Connections that a drain ended with calls under way.
+    cut: Arc<AtomicUsize>,
 }
 
 impl Worker {
@@ -276,6 +281,7 @@ impl Worker {
             config,
             calls,
             mut draining,
+            cut,
         } = self;
         let answer = service_fn(move |request| Arc::clone(&calls).answer(request));
         let mut connection = std::pin::pin!(http2().serve_connection(TokioIo::new(stream), answer));
@@ -294,7 +300,12 @@ impl Worker {
         loop {
             tokio::select! {
                 ended = connection.as_mut() => return Ok(ended?),
-                () = sleep_until(deadline) => return Ok(()),
+                () = sleep_until(deadline) => {
+                    if is_draining {
+                        cut.fetch_add(1, Ordering::Relaxed);
+                    }
+                    return Ok(());
+                }
                 // A drain may come while an old connection is leaving, and then counts too.
                 grace = drained(&mut draining), if !is_draining => {
                     is_draining = true;

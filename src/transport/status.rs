@@ -3,9 +3,12 @@
 //! Envoy treats every error as "the rate limit service is away" and, unless told otherwise, lets
 //! the request pass. So an error here never depends on what a client sent.
 
+use std::time::Duration;
+
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderValue;
 
+use crate::event::Code;
 use crate::limiter::Refusal;
 
 /// A gRPC status other than OK.
@@ -13,14 +16,6 @@ use crate::limiter::Refusal;
 pub(super) struct Status {
     pub(super) code: Code,
     pub(super) message: String,
-}
-
-/// The codes that are used, with their numbers in gRPC.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Code {
-    InvalidArgument = 3,
-    ResourceExhausted = 8,
-    Unimplemented = 12,
 }
 
 impl Status {
@@ -45,6 +40,13 @@ impl Status {
         )
     }
 
+    pub(super) fn too_slow(patience: Duration) -> Self {
+        Self::new(
+            Code::DeadlineExceeded,
+            format!("the message was not complete after {patience:?}"),
+        )
+    }
+
     pub(super) fn undecodable(error: &prost::DecodeError) -> Self {
         Self::new(
             Code::InvalidArgument,
@@ -53,7 +55,7 @@ impl Status {
     }
 
     pub(super) fn code_header(&self) -> HeaderValue {
-        HeaderValue::from(self.code as u16)
+        HeaderValue::from(self.code.number())
     }
 
     /// The message, percent-encoded as gRPC wants it.

@@ -223,3 +223,74 @@ async fn an_old_connection_is_told_to_go_without_losing_a_call() {
     assert!(calls > 10, "{calls}");
     within(connection).await.unwrap().unwrap();
 }
+
+#[tokio::test]
+async fn a_message_that_never_ends_holds_no_place_for_long() {
+    let settings = "limits: { in_flight: 1 }";
+    let harness = Harness::start(&[("p.yaml", POLICY)], settings)
+        .await
+        .unwrap();
+    let (mut sender, connection) = h2_connection(&harness.grpc).await;
+    tokio::spawn(connection);
+    let (_open, body) = tokio::sync::mpsc::channel::<Bytes>(1);
+    let mut stalled = call(StalledBody(body));
+    stalled
+        .headers_mut()
+        .insert("grpc-timeout", http::HeaderValue::from_static("50m"));
+    let response = within(sender.send_request(stalled)).await.unwrap();
+    assert_eq!(response.headers()["grpc-status"], "4");
+    let mut client = harness.client().await;
+    assert_eq!(client.code("shop", &[("user", "x")]).await, Code::Ok);
+}
+
+#[tokio::test]
+async fn refused_calls_are_counted_by_code() {
+    let harness = Harness::with_policy(POLICY).await;
+    let mut client = harness.client().await;
+    for _ in 0..3 {
+        client
+            .try_ask(request("", &[descriptor(&[("user", "x")])]))
+            .await
+            .unwrap_err();
+    }
+    raw_frame(
+        &harness.grpc,
+        "application/grpc",
+        Bytes::from_static(b"\x01\0\0\0\0"),
+    )
+    .await;
+    let (_, metrics) = harness.get("/metrics").await;
+    for line in [
+        r#"tollgate_requests_refused_total{code="INVALID_ARGUMENT"} 3"#,
+        r#"tollgate_requests_refused_total{code="UNIMPLEMENTED"} 1"#,
+        r#"tollgate_requests_refused_total{code="RESOURCE_EXHAUSTED"} 0"#,
+    ] {
+        assert!(metrics.contains(line), "lacks {line}:\n{metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_large_message_is_counted_before_it_is_decoded() {
+    let harness = Harness::with_policy(POLICY).await;
+    // Two bytes make a descriptor.
+    let message: Vec<u8> = [0x12, 0].repeat(1_000_000);
+    let (code, text) = raw_frame(&harness.grpc, "application/grpc", framed(&message)).await;
+    assert_eq!(code, "3");
+    assert!(
+        text.contains("1000000 descriptors in one request, at most 100"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn other_protocols_on_the_path_are_refused() {
+    let harness = Harness::with_policy(POLICY).await;
+    for (content_type, status) in [
+        ("application/grpc-web", "415"),
+        ("application/grpc+proto", "3"),
+        ("application/grpc;x=y", "3"),
+    ] {
+        let (code, _) = raw_frame(&harness.grpc, content_type, framed(b"")).await;
+        assert_eq!(code, status, "{content_type}");
+    }
+}

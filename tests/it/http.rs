@@ -65,6 +65,19 @@ async fn json_that_makes_no_sense_is_a_bad_request() {
 }
 
 #[tokio::test]
+async fn json_of_any_length_is_answered_or_refused() {
+    let harness = Harness::with_policy(POLICY).await;
+    let long = "x".repeat(50_000);
+    let call = format!(
+        r#"{{"domain":"shop","descriptors":[{{"entries":[{{"key":"user","value":"{long}"}}]}}]}}"#
+    );
+    assert_eq!(harness.json(&call).await.0, 200);
+    assert_eq!(harness.json(&call).await.0, 429);
+    let (status, _) = harness.json(&format!("[{}]", "{},".repeat(500_000))).await;
+    assert_eq!(status, 413);
+}
+
+#[tokio::test]
 async fn health_is_told_in_three_ways() {
     let harness = Harness::with_policy(POLICY).await;
     assert_eq!(harness.get("/healthcheck").await, (200, "OK".into()));

@@ -157,7 +157,8 @@ impl Decisions {
     }
 
     fn new_label(&self, meter: u32, labels: &ArcSwap<Labels>, label: &str) -> Option<u32> {
-        let mut names = self.names.lock();
+        // While somebody collects, the new label waits for the next decision.
+        let mut names = self.names.try_lock()?;
         let known = labels.load();
         if let Some(row) = known.get(label) {
             return Some(*row);
@@ -200,7 +201,8 @@ impl Decisions {
     }
 }
 
-/// What the rows are called. Locked to make a row and to collect, never to count.
+/// What the rows are called. Locked to make a row and to collect; to count, it is only tried, for
+/// the first decision with a label.
 #[derive(Default)]
 struct Names {
     rows: Vec<Name>,
