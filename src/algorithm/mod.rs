@@ -63,7 +63,7 @@ pub trait Counter {
 #[must_use]
 pub fn capacity(quota: &Quota) -> u64 {
     match quota.algorithm() {
-        Algorithm::TokenBucket if quota.limit() == 0 => 0,
+        Algorithm::TokenBucket if never_refills(quota) => 0,
         Algorithm::TokenBucket => u64::from(quota.burst()),
         Algorithm::FixedWindow | Algorithm::SlidingLog | Algorithm::SlidingWindow => {
             u64::from(quota.limit())
@@ -95,12 +95,15 @@ pub fn is_over(quota: &Quota, hits: Hits, used: u64) -> bool {
 }
 
 /// Whether `hits` change the counter, given that they are over or not, and that the whole query
-/// is denied or not. A refund belongs to an earlier request, so it always lands.
+/// is denied or not. A refund belongs to an earlier request, so it always lands. A bucket without
+/// refill is never charged: nothing passes it, and its state would never fade.
 #[must_use]
-pub const fn lands(quota: &Quota, hits: Hits, over: bool, denied: bool) -> bool {
+pub fn lands(quota: &Quota, hits: Hits, over: bool, denied: bool) -> bool {
     match (hits, quota.denied_hits()) {
         (Hits::Peek, _) => false,
-        (Hits::Refund(_), _) | (Hits::Charge(_), DeniedHits::Charged | DeniedHits::Debt) => true,
+        (Hits::Refund(_), _) => true,
+        (Hits::Charge(_), DeniedHits::Charged) => true,
+        (Hits::Charge(_), DeniedHits::Debt) => !never_refills(quota),
         (Hits::Charge(_), DeniedHits::Free) => !over && !denied,
     }
 }
@@ -146,4 +149,8 @@ pub fn report(
         never: over && room.is_none(),
         source: Source::Memory,
     }
+}
+
+fn never_refills(quota: &Quota) -> bool {
+    quota.algorithm() == Algorithm::TokenBucket && quota.limit() == 0
 }

@@ -12,8 +12,7 @@ use crate::model::{Quota, SATURATED};
 /// saves up a second burst.
 ///
 /// Bound: `burst + floor(d * limit / window) + 1` in any `d` milliseconds. Under `debt` tokens go
-/// below 0, down to -2^32. A bucket without refill (limit 0) lets nothing pass, so nothing is
-/// charged to it either: its state would never fade.
+/// below 0, down to -2^32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TokenBucket {
     tokens: i64,
@@ -69,9 +68,6 @@ impl Counter for TokenBucket {
     }
 
     fn charge(&mut self, quota: &Quota, hits: u64, now: Timestamp) {
-        if quota.limit() == 0 {
-            return;
-        }
         *self = self.at(quota, now);
         self.tokens = self
             .tokens

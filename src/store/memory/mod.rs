@@ -132,7 +132,7 @@ impl MemoryStore {
             beside: 0,
         };
         let verdict = shard.settle(spot, check, judgement, Moment { asked, now });
-        if verdict.counted == 0 && shard.is_empty(spot, check, now) {
+        if shard.is_void(spot, now) {
             shard.forget(print, spot, now);
         }
         let mut verdicts = Verdicts::new();

@@ -136,22 +136,23 @@ impl Overflow {
         self.slot(at).map(|slot| &slot.state)
     }
 
-    /// Changes a slot's state; `change` returns when it then expires. Another rule's hits may
-    /// last longer than these, so the expiry only moves away.
+    /// Changes a slot's state; `change` returns when nothing in it counts any more, whoever it
+    /// belongs to.
     pub(super) fn update(&mut self, at: usize, change: impl FnOnce(&mut State) -> Timestamp) {
         if let Some(Some(slot)) = self.slots.get_mut(at) {
-            let expires_at = change(&mut slot.state);
-            slot.expires_at = match slot.expires_at {
-                UNUSED => expires_at,
-                earlier => earlier.max(expires_at),
-            };
+            slot.expires_at = change(&mut slot.state);
         }
     }
 
-    /// Gives a slot back that nothing was charged to.
-    pub(super) fn release_unused(&mut self, at: usize) {
+    /// Whether nothing was ever charged to a slot that was claimed.
+    pub(super) fn is_unused(&self, at: usize) -> bool {
+        self.slot(at).is_some_and(|slot| slot.expires_at == UNUSED)
+    }
+
+    /// Gives an unused slot back.
+    pub(super) fn release(&mut self, at: usize) {
         if let Some(slot) = self.slots.get_mut(at) {
-            slot.take_if(|slot| slot.expires_at == UNUSED);
+            *slot = None;
         }
     }
 

@@ -145,10 +145,11 @@ impl Shard {
 
     /// Whether the check is over the limit on its own.
     pub(super) fn is_over(&self, spot: Spot, check: &Check, now: Timestamp) -> bool {
-        match (spot, self.state(spot)) {
-            (Spot::Refused(_), _) => !matches!(check.hits, Hits::Refund(_)),
-            (_, Some(state)) => is_over(&check.quota, check.hits, state.used(&check.quota, now)),
-            (_, None) => is_over(&check.quota, check.hits, 0),
+        match spot {
+            Spot::Refused(_) => !matches!(check.hits, Hits::Refund(_)),
+            Spot::Entry(_) | Spot::Fresh | Spot::Slot(_) => {
+                is_over(&check.quota, check.hits, self.used(spot, check, now))
+            }
         }
     }
 
@@ -175,10 +176,14 @@ impl Shard {
         }
     }
 
-    /// Whether nothing is counted for a key that has a counter.
-    pub(super) fn is_empty(&self, spot: Spot, check: &Check, now: Timestamp) -> bool {
-        let state = self.state(spot);
-        state.is_some_and(|state| state.used(&check.quota, now) == 0)
+    /// Whether a key's counter says no more than none would: nothing ever landed on it, or
+    /// everything has been given back.
+    pub(super) fn is_void(&self, spot: Spot, now: Timestamp) -> bool {
+        match spot {
+            Spot::Entry(at) => self.table.is_void(at, now),
+            Spot::Slot(at) => self.overflow.is_unused(at),
+            Spot::Fresh | Spot::Refused(_) => false,
+        }
     }
 
     pub(super) fn state(&self, spot: Spot) -> Option<&State> {
@@ -199,7 +204,7 @@ impl Shard {
                 self.logs.give_back(removed.log_members);
                 self.publish();
             }
-            Spot::Slot(at) => self.overflow.release_unused(at),
+            Spot::Slot(at) => self.overflow.release(at),
             Spot::Fresh | Spot::Refused(_) => {}
         }
     }
@@ -251,6 +256,8 @@ impl Shard {
                 apply(state, quota, hits, now);
                 state.falls_to(quota, 0, now)
             }),
+            // Nothing to give back.
+            (Spot::Entry(_), Hits::Refund(_)) if self.used(spot, check, now) == 0 => {}
             (Spot::Entry(at), hits) => {
                 let resized = self.table.update(at, |state| {
                     if let (State::Log(log), Hits::Charge(_)) = (&mut *state, hits) {
@@ -275,6 +282,11 @@ impl Shard {
         if over && matches!(spot, Spot::Refused(_)) {
             count(&self.gauges.overflow_refused);
         }
+    }
+
+    fn used(&self, spot: Spot, check: &Check, now: Timestamp) -> u64 {
+        self.state(spot)
+            .map_or(0, |state| state.used(&check.quota, now))
     }
 
     fn publish(&self) {

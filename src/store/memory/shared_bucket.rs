@@ -12,7 +12,7 @@ use crate::model::{Quota, SATURATED};
 /// it. Judged by any quota, at least the key's own hits are counted: sharing denies too early,
 /// never too late, also under `debt` and when a limit changes.
 ///
-/// A bucket without refill charges nothing, like `TokenBucket`. Refunds are the store's to refuse.
+/// Refunds are the store's to refuse.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct SharedBucket {
     full_at: u64,
@@ -27,17 +27,22 @@ impl SharedBucket {
 
 impl Counter for SharedBucket {
     fn used(&self, quota: &Quota, now: Timestamp) -> u64 {
+        let missing = self.missing(now);
+        if missing > 0 && quota.limit() == 0 {
+            // At this rate it would never come back.
+            return SATURATED;
+        }
         let window = u128::from(quota.window().millis()) * u128::from(TICKS);
-        let hits = (u128::from(self.missing(now)) * u128::from(quota.limit())).div_ceil(window);
+        let hits = (u128::from(missing) * u128::from(quota.limit())).div_ceil(window);
         u64::try_from(hits).unwrap_or(u64::MAX)
     }
 
     fn charge(&mut self, quota: &Quota, hits: u64, now: Timestamp) {
-        if quota.limit() == 0 {
-            return;
-        }
         let window = u128::from(quota.window().millis()) * u128::from(TICKS);
-        let cost = (u128::from(hits.min(SATURATED)) * window).div_ceil(u128::from(quota.limit()));
+        let hits = u128::from(hits.min(SATURATED));
+        // Without a refill it would take for ever; no such charge lands.
+        let limit = u128::from(quota.limit()).max(1);
+        let cost = (hits * window).div_ceil(limit);
         self.full_at = self
             .full_at
             .max(ticks(now))

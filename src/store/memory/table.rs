@@ -72,6 +72,12 @@ impl Table {
         self.entries.get(at).map(|entry| &entry.state)
     }
 
+    /// Whether an entry never changed, or has expired.
+    pub(super) fn is_void(&self, at: usize, now: Timestamp) -> bool {
+        let entry = self.entries.get(at);
+        entry.is_some_and(|entry| entry.expires_at == NEVER || entry.expires_at <= now)
+    }
+
     /// Adds a key that is not there yet. Positions of other entries stay.
     pub(super) fn insert(&mut self, print: Fingerprint, state: State) -> usize {
         self.heap += state.heap_bytes();

@@ -17,7 +17,7 @@ use super::state::State;
 use super::verdict::{Judgement, Moment};
 use crate::algorithm::{Counter, apply, is_over, lands};
 use crate::clock::Timestamp;
-use crate::model::{Check, Decision, Hits, Verdict, Verdicts, denies};
+use crate::model::{Check, Decision, Hits, Verdicts, denies};
 
 /// One hash per check, in order.
 pub(super) type Prints = SmallVec<[Fingerprint; 4]>;
@@ -95,7 +95,7 @@ impl<'a> Transaction<'a> {
                 None => self.moment.refuse(check, self.moment.now),
             });
         }
-        self.forget_empty(checks, prints, &steps, &verdicts);
+        self.forget_void(prints, &steps);
         Decision {
             verdicts,
             denied,
@@ -153,29 +153,20 @@ impl<'a> Transaction<'a> {
         }
     }
 
-    /// Drops counters for which nothing is counted, be it that the query was denied, or that
+    /// Drops counters that nothing landed on since the query was denied, and those for which
     /// everything was given back.
-    fn forget_empty(
-        &mut self,
-        checks: &[Check],
-        prints: &Prints,
-        steps: &[Step],
-        verdicts: &[Verdict],
-    ) {
-        let mut empty: SmallVec<[(Place, Fingerprint); 4]> = SmallVec::new();
+    fn forget_void(&mut self, prints: &Prints, steps: &[Step]) {
+        let mut void: SmallVec<[(Place, Fingerprint); 4]> = SmallVec::new();
         let now = self.moment.now;
-        for (((check, step), &print), verdict) in checks.iter().zip(steps).zip(prints).zip(verdicts)
-        {
-            // A later check on the same counter may have charged it after that verdict.
-            if verdict.counted == 0
-                && let Some((_, shard)) = self.shards.get(step.place.shard)
-                && shard.is_empty(step.place.spot, check, now)
+        for (step, &print) in steps.iter().zip(prints) {
+            if let Some((_, shard)) = self.shards.get(step.place.shard)
+                && shard.is_void(step.place.spot, now)
             {
-                empty.push((step.place, print));
+                void.push((step.place, print));
             }
         }
         // Positions change with the first one that goes.
-        for (place, print) in empty {
+        for (place, print) in void {
             if let Some((_, shard)) = self.shards.get_mut(place.shard) {
                 shard.forget(print, place.spot, now);
             }

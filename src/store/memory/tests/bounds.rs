@@ -1,6 +1,7 @@
 //! What happens when the store is full.
 
 use super::super::logs::LogBudget;
+use super::super::shared_bucket::SharedBucket;
 use super::{HOUR, ask, check, fixed, hourly, store, sweep};
 use crate::algorithm::tests::{at, quota};
 use crate::algorithm::{Counter, SlidingLog};
@@ -178,6 +179,24 @@ fn a_debt_in_a_shared_bucket_is_paid_before_anything_passes() {
 }
 
 #[test]
+fn a_shared_bucket_rounds_every_hit_up() {
+    let rates = [(u32::MAX, 1), (3, 1), (999_983, 7), (1, 3_600)];
+    for (limit, seconds) in rates {
+        let quota = quota(
+            Algorithm::TokenBucket,
+            limit,
+            (seconds, Unit::Second),
+            DeniedHits::Free,
+        );
+        let mut bucket = SharedBucket::default();
+        for hits in 1..=1_000 {
+            bucket.charge(&quota, 1, at(5));
+            assert!(bucket.used(&quota, at(5)) >= hits, "{quota}");
+        }
+    }
+}
+
+#[test]
 fn logs_beyond_their_budget_count_longer_instead_of_growing() {
     let budget = LogBudget::with_members(8);
     let quota = hourly(Algorithm::SlidingLog, 100);
@@ -213,4 +232,8 @@ fn a_log_gives_its_memory_back() {
     sweep(&store, 50 * HOUR);
     let empty = store.stats();
     assert_eq!((empty.live_keys, empty.log_members), (0, 0));
+    ask(&store, &hit, 50 * HOUR);
+    assert!(store.stats().log_members > 0);
+    ask(&store, &check("a", quota, Hits::Refund(1)), 50 * HOUR);
+    assert_eq!(store.stats().log_members, 0);
 }

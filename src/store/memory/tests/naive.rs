@@ -21,6 +21,7 @@ pub(super) struct Said {
 }
 
 impl Naive {
+    /// Decides as a store should, and charges.
     pub(super) fn decide(
         &mut self,
         checks: &[Check],
@@ -31,7 +32,7 @@ impl Naive {
         let over: Vec<bool> = checks
             .iter()
             .map(|check| {
-                let over = self.key(check, now).is_over(&check.quota, check.hits, now);
+                let over = self.key(check).is_over(&check.quota, check.hits, now);
                 if !over || charges_anyway(check) {
                     self.apply(check, over, now);
                 }
@@ -58,17 +59,16 @@ impl Naive {
 
     /// Hits of this check's key that are counted.
     pub(super) fn used(&mut self, check: &Check, now: Timestamp) -> u64 {
-        self.key(check, now).used(&check.quota, now)
+        self.key(check).used(&check.quota, now)
     }
 
     /// Notes what another store did.
     pub(super) fn apply(&mut self, check: &Check, over: bool, now: Timestamp) {
-        self.key(check, now)
-            .apply(&check.quota, check.hits, over, now);
+        self.key(check).apply(&check.quota, check.hits, over, now);
     }
 
     pub(super) fn is_over(&mut self, check: &Check, now: Timestamp) -> bool {
-        self.key(check, now).is_over(&check.quota, check.hits, now)
+        self.key(check).is_over(&check.quota, check.hits, now)
     }
 
     fn said(&mut self, check: &Check, over: bool, now: Timestamp) -> Said {
@@ -85,10 +85,8 @@ impl Naive {
         }
     }
 
-    fn key(&mut self, check: &Check, now: Timestamp) -> &mut Reference {
-        self.keys
-            .entry(check.key.to_string())
-            .or_insert_with(|| Reference::new(&check.quota, now))
+    fn key(&mut self, check: &Check) -> &mut Reference {
+        self.keys.entry(check.key.to_string()).or_default()
     }
 }
 
