@@ -12,9 +12,11 @@ use crate::model::{MAX_LOG_LIMIT, Quota, SATURATED};
 /// the difference of two of them, found by bisection, and asking leaves a log of any length
 /// alone.
 ///
-/// A log has room for so many members ([`SlidingLog::set_room`]). When it is full, which under
-/// `free` no limit allows, a charge joins the newest member and takes it along to its own time:
-/// those hits then count for longer than a window, never for less.
+/// A log has room for so many members ([`SlidingLog::set_room`]). A charge to a full one makes its
+/// oldest member part of the next, so those hits count for longer than a window, never for less.
+/// With room for as many members as the limit, which `free` never fills, that changes no
+/// judgement under `debt` either: the members after the oldest are over the limit by themselves
+/// for as long as any of it could matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SlidingLog {
     members: VecDeque<Member>,
@@ -97,6 +99,13 @@ impl SlidingLog {
             .map_or(self.gone, |member| member.total)
     }
 
+    fn saturate_oldest(&mut self) {
+        if let Some(oldest) = self.members.front() {
+            let own = oldest.total.wrapping_sub(self.gone).min(SATURATED);
+            self.gone = oldest.total.wrapping_sub(own);
+        }
+    }
+
     fn total(&self) -> u64 {
         self.total_before(self.members.len())
     }
@@ -118,19 +127,23 @@ impl Counter for SlidingLog {
     fn charge(&mut self, quota: &Quota, hits: u64, now: Timestamp) {
         self.newest = self.newest.max(now.as_millis());
         self.trim(quota, now);
-        let (at, full) = (self.newest, self.members.len() >= self.room);
+        let at = self.newest;
         let last = self.members.len().saturating_sub(1);
         let before = self.total_before(last);
         match self.members.back_mut() {
-            Some(last) if last.at == at || full => {
+            Some(last) if last.at == at => {
                 // Each member saturates alone, so a huge charge hides none that outlasts it.
                 let own = last.total.wrapping_sub(before).saturating_add(hits);
-                let total = before.wrapping_add(own.min(SATURATED));
-                *last = Member { at, total };
+                last.total = before.wrapping_add(own.min(SATURATED));
             }
             _ => {
                 let total = self.total().wrapping_add(hits.min(SATURATED));
+                if self.members.len() >= self.room {
+                    // Totals run on, so the next member now holds its hits as well.
+                    self.members.pop_front();
+                }
                 self.members.push_back(Member { at, total });
+                self.saturate_oldest();
             }
         }
     }

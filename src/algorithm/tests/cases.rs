@@ -86,8 +86,8 @@ fn a_full_log_counts_longer_and_never_less() {
         assert!(!ask(&mut log, quota, Hits::Charge(1), at(time)).over);
     }
     assert_eq!(log.members(), 2);
-    assert_eq!(log.used(&quota, at(60_001)), 3);
-    assert_eq!(log.used(&quota, at(63_000)), 3);
+    assert_eq!(log.used(&quota, at(62_000)), 4);
+    assert_eq!(log.used(&quota, at(62_001)), 1);
     assert_eq!(log.used(&quota, at(63_001)), 0);
 }
 

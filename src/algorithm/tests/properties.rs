@@ -51,6 +51,30 @@ proptest! {
     }
 }
 
+proptest! {
+    #[test]
+    fn a_log_of_debts_needs_no_more_members_than_its_limit(
+        limit in 1..6_u32,
+        steps in prop::collection::vec((0..400_u64, 0..4_u64), 1..100)
+    ) {
+        let quota = quota(Algorithm::SlidingLog, limit, (1, Unit::Second), DeniedHits::Debt);
+        let (mut short, mut model) = (SlidingLog::new(), Reference::default());
+        short.set_room(usize::try_from(limit).unwrap());
+        let mut now = START;
+        for (wait, hits) in steps {
+            now += wait;
+            let hits = if hits == 0 { Hits::Peek } else { Hits::Charge(hits) };
+            let over = model.is_over(&quota, hits, at(now));
+            let verdict = ask(&mut short, quota, hits, at(now));
+            model.apply(&quota, hits, over, at(now));
+            prop_assert_eq!(verdict.over, over);
+            prop_assert!(verdict.counted >= model.used(&quota, at(now)));
+            prop_assert!(short.members() <= usize::try_from(limit).unwrap());
+            reset_is_true((&short, &model), quota, hits, verdict, at(now))?;
+        }
+    }
+}
+
 /// Plays a history on a counter and on the reference.
 fn run(
     mut counter: impl Counter + Clone + PartialEq + std::fmt::Debug,

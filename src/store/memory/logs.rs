@@ -1,10 +1,11 @@
 //! Memory for sliding logs, which is the one kind of counter that grows.
 //!
 //! All logs together have room for [`MEMBERS_PER_KEY`] members for each key that the store may
-//! hold (and for one log of the largest size in any case). A log doubles its room when it is full.
-//! When the budget is spent it stays as it is, and its charges join its newest member: they then
-//! count for longer than a window, never for less (see `SlidingLog`). The first few members are
-//! granted to every log, so a spent budget never keeps a key from being counted.
+//! hold (and for one log of the largest size in any case). A log doubles its room when it is full,
+//! up to as many members as its limit, for it needs no more to judge (see `SlidingLog`). When the
+//! budget is spent it stays as it is, and its oldest hits count for longer than a window, never
+//! for less. The first few members are granted to every log, so a spent budget never keeps a key
+//! from being counted.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -35,27 +36,36 @@ impl LogBudget {
         }
     }
 
-    /// Makes room in a log for one more charge, if the budget allows.
+    /// Makes room in a log for one more charge, if the budget and the log's limit allow.
     pub(super) fn make_room(&self, log: &mut SlidingLog, quota: &Quota, now: Timestamp) {
         log.trim(quota, now);
         let had = log.allocated();
+        let limit = usize::try_from(quota.limit()).unwrap_or(usize::MAX);
+        let most = limit.clamp(FEW, SlidingLog::MAX_MEMBERS);
         let wanted = if log.members() >= had {
-            (had * 2).clamp(GRANTED, SlidingLog::MAX_MEMBERS)
+            (had * 2).clamp(GRANTED, most).max(had)
         } else if log.members() < had / 4 {
             (had / 2).max(GRANTED)
         } else {
             had
         };
         let more = wanted.saturating_sub(had);
-        if more > 0 && had > 0 && self.allocated() + more > self.most {
+        let refused = more > 0 && had > 0 && self.allocated() + more > self.most;
+        if refused {
             self.refusals.fetch_add(1, Ordering::Relaxed);
-            return;
         }
-        if wanted != had {
-            // Racing logs may pass the budget by one doubling each; the next ones are refused.
-            log.set_room(wanted);
-            self.allocated.fetch_add(log.allocated(), Ordering::Relaxed);
+        // Racing logs may pass the budget by one doubling each; the next ones are refused.
+        log.set_room(if refused { had } else { wanted });
+        if log.allocated() != had {
+            self.take(log.allocated());
             self.give_back(had);
+        }
+    }
+
+    /// Takes note of a log with memory for so many members.
+    pub(super) fn take(&self, members: usize) {
+        if members > 0 {
+            self.allocated.fetch_add(members, Ordering::Relaxed);
         }
     }
 
@@ -82,3 +92,7 @@ const MEMBERS_PER_KEY: usize = 4;
 
 /// Room that every log gets.
 const GRANTED: usize = 4;
+
+/// Room that a log gets however low its limit is, so that counts told under `debt` stay exact
+/// for a while.
+const FEW: usize = 64;

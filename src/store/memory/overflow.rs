@@ -8,9 +8,12 @@
 //! - fixed windows: a fixed window of the same length. Its count holds every sharer's.
 //! - sliding windows and logs: a sliding window of the same length. It counts each charge for at
 //!   least as long as a log does.
-//! - token buckets: a [`SharedBucket`], see there.
+//! - token buckets of the same window: a [`SharedBucket`], see there.
 //!
-//! A slot is free again once everything charged to it has stopped counting, not before.
+//! A slot is free again once everything charged to it has stopped counting, not before. It is
+//! charged only while the table has no room: after that a key takes what it may have been charged
+//! there along into an entry of its own ([`State::taken_along`]), so slots run dry, however many
+//! new keys keep coming.
 
 use super::fingerprint::Fingerprint;
 use super::shared_bucket::SharedBucket;
@@ -23,7 +26,8 @@ use crate::model::{Algorithm, Quota};
 /// What may share a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
-    Bucket,
+    /// Buckets that refill per so many milliseconds.
+    Bucket(u64),
     /// Windows of so many milliseconds.
     Fixed(u64),
     /// The same, sliding.
@@ -36,7 +40,7 @@ impl Kind {
         match quota.algorithm() {
             Algorithm::FixedWindow => Self::Fixed(window),
             Algorithm::SlidingLog | Algorithm::SlidingWindow => Self::Sliding(window),
-            Algorithm::TokenBucket => Self::Bucket,
+            Algorithm::TokenBucket => Self::Bucket(window),
         }
     }
 }
@@ -126,7 +130,7 @@ impl Overflow {
     /// What a slot for such keys starts with.
     pub(super) fn fresh(quota: &Quota) -> State {
         match Kind::of(quota) {
-            Kind::Bucket => State::SharedBucket(SharedBucket::default()),
+            Kind::Bucket(_) => State::SharedBucket(SharedBucket::default()),
             Kind::Fixed(_) => State::Fixed(FixedWindow::default()),
             Kind::Sliding(_) => State::Sliding(Box::<SlidingWindow>::default()),
         }

@@ -36,6 +36,9 @@ impl Spot {
 
 /// What there is for a key.
 enum Found {
+    /// No counter of its own yet, but room for one, and a shared counter that may hold hits of
+    /// this key from when there was none.
+    Along(usize),
     /// A counter in use.
     Stored(Spot),
     /// No counter, but room in the table.
@@ -102,12 +105,12 @@ impl Shard {
         match self.find(print, check, now) {
             Found::Stored(spot) => spot,
             Found::Taken(until) => Spot::Refused(until),
-            Found::Room | Found::Free(_) if !may_change_fresh(check) => Spot::Fresh,
-            Found::Room => {
-                let at = self.table.insert(print, State::fresh(&check.quota, now));
-                self.publish();
-                Spot::Entry(at)
-            }
+            Found::Along(at) => match self.take_along(at, check, now) {
+                Some(state) => self.insert(print, state),
+                None => Spot::Slot(at),
+            },
+            Found::Room | Found::Free(_) if !may_change(check, 0) => Spot::Fresh,
+            Found::Room => self.insert(print, State::fresh(&check.quota, now)),
             Found::Free(at) => {
                 if self.overflow.claim(at, &check.quota) {
                     self.forgot = self.forgot.max(now);
@@ -123,7 +126,13 @@ impl Shard {
         let (quota, hits, now) = (&check.quota, check.hits, moment.now);
         let (spot, mut state) = match self.find(print, check, now) {
             Found::Taken(until) => return moment.refuse(check, until),
-            Found::Free(at) if may_change_fresh(check) => (Spot::Slot(at), Overflow::fresh(quota)),
+            Found::Along(at) => match (self.take_along(at, check, now), self.overflow.state(at)) {
+                // A new entry of its own.
+                (Some(own), _) => (Spot::Fresh, own),
+                (None, Some(shared)) => (Spot::Slot(at), shared.clone()),
+                (None, None) => (Spot::Fresh, State::fresh(quota, now)),
+            },
+            Found::Free(at) if may_change(check, 0) => (Spot::Slot(at), Overflow::fresh(quota)),
             Found::Room | Found::Free(_) => (Spot::Fresh, State::fresh(quota, now)),
             Found::Stored(spot) => match self.state(spot) {
                 Some(state) => (spot, state.clone()),
@@ -164,6 +173,8 @@ impl Shard {
         let Judgement { over, denied, .. } = judgement;
         if lands(&check.quota, check.hits, over, denied) {
             self.land(spot, check, moment.now);
+        } else if let Spot::Entry(at) = spot {
+            self.table.outlast(at, &check.quota, moment.now);
         }
         self.note(spot, over);
         match (spot, self.state(spot)) {
@@ -232,17 +243,35 @@ impl Shard {
         if let Some(at) = self.table.find(print) {
             return Found::Stored(Spot::Entry(at));
         }
-        // A shared counter first: it may hold this key's hits from when the table was full.
+        let room = self.table.len() < self.cap;
         if let Some(at) = self.overflow.find_live(print, &check.quota, now) {
-            return Found::Stored(Spot::Slot(at));
+            return match room {
+                true => Found::Along(at),
+                false => Found::Stored(Spot::Slot(at)),
+            };
         }
-        if self.table.len() < self.cap {
+        if room {
             return Found::Room;
         }
         match self.overflow.find_free(print, &check.quota, now) {
             Ok(at) => Found::Free(at),
             Err(until) => Found::Taken(until),
         }
+    }
+
+    /// What a key takes from a shared counter into an entry of its own; none if the check changes
+    /// nothing, for then it can as well be judged there.
+    fn take_along(&self, at: usize, check: &Check, now: Timestamp) -> Option<State> {
+        let shared = self.overflow.state(at)?;
+        may_change(check, shared.used(&check.quota, now))
+            .then(|| shared.taken_along(&check.quota, now))
+    }
+
+    fn insert(&mut self, print: Fingerprint, state: State) -> Spot {
+        self.logs.take(state.log_members());
+        let at = self.table.insert(print, state);
+        self.publish();
+        Spot::Entry(at)
     }
 
     /// Charges or gives back what the check says.
@@ -296,9 +325,9 @@ impl Shard {
     }
 }
 
-/// Whether the check would leave something behind if nothing were counted yet.
-fn may_change_fresh(check: &Check) -> bool {
-    let over = is_over(&check.quota, check.hits, 0);
+/// Whether the check would leave something behind where so many hits are counted.
+fn may_change(check: &Check, used: u64) -> bool {
+    let over = is_over(&check.quota, check.hits, used);
     matches!(check.hits, Hits::Charge(_)) && lands(&check.quota, check.hits, over, false)
 }
 

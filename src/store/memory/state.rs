@@ -27,6 +27,19 @@ impl State {
         }
     }
 
+    /// What a key starts with that may have been charged to this shared counter: all of it, for
+    /// which hits were whose is not known. It counts each of them for at least as long.
+    pub(super) fn taken_along(&self, quota: &Quota, now: Timestamp) -> Self {
+        let used = self.used(quota, now);
+        let mut own = Self::fresh(quota, now);
+        match (&mut own, self) {
+            (Self::Fixed(own), Self::Fixed(shared)) => *own = *shared,
+            (Self::Sliding(own), Self::Sliding(shared)) => *own = shared.clone(),
+            _ => own.charge(quota, used, now),
+        }
+        own
+    }
+
     /// A copy to try charges on at `now`, and at no other time: a log becomes a single member.
     pub(super) fn trial(&self, quota: &Quota, now: Timestamp) -> Self {
         match self {

@@ -8,7 +8,9 @@ use hashbrown::HashTable;
 use super::fingerprint::Fingerprint;
 use super::slab::Slab;
 use super::state::State;
+use crate::algorithm::Counter;
 use crate::clock::Timestamp;
+use crate::model::Quota;
 
 /// One key's counter.
 #[derive(Debug)]
@@ -108,6 +110,18 @@ impl Table {
         self.heap = (self.heap + after).saturating_sub(before);
         self.earliest = self.earliest.min(entry.expires_at);
         before != after
+    }
+
+    /// Lets an entry that did not change stay until it has faded by this quota too: its refill may
+    /// have been slowed down since it was charged. Only a bucket's expiry depends on that.
+    pub(super) fn outlast(&mut self, at: usize, quota: &Quota, now: Timestamp) {
+        if let Some(entry) = self.entries.get_mut(at)
+            && let State::Bucket(bucket) = &entry.state
+            && quota.limit() > 0
+            && entry.expires_at > now
+        {
+            entry.expires_at = entry.expires_at.max(bucket.falls_to(quota, 0, now));
+        }
     }
 
     /// Takes a key out. The last entry moves to its place.

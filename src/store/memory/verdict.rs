@@ -2,7 +2,7 @@
 
 use super::shard::Spot;
 use super::state::State;
-use crate::algorithm::{passes_at, report};
+use crate::algorithm::{LONGEST_WAIT_MILLIS, passes_at, report};
 use crate::clock::Timestamp;
 use crate::model::{Check, Hits, Source, Verdict};
 
@@ -58,7 +58,10 @@ impl Moment {
             over: !matches!(check.hits, Hits::Refund(_)),
             remaining: 0,
             counted: 0,
-            reset_millis: until.as_millis().saturating_sub(self.asked.as_millis()),
+            reset_millis: until
+                .as_millis()
+                .saturating_sub(self.asked.as_millis())
+                .min(LONGEST_WAIT_MILLIS),
             never: passes_at(&check.quota, check.hits).is_none(),
             source: Source::Overflow,
         }

@@ -146,6 +146,28 @@ fn a_limit_that_changes_keeps_its_count() {
 }
 
 #[test]
+fn a_bucket_whose_refill_was_slowed_down_is_kept_until_it_is_full() {
+    let store = store(1_000);
+    let rate = |limit| {
+        let quota = quota(
+            Algorithm::TokenBucket,
+            limit,
+            (1, Unit::Minute),
+            DeniedHits::Free,
+        );
+        check("a", quota.with_burst(100).unwrap(), Hits::Charge(100))
+    };
+    assert!(!ask(&store, &rate(100), 0).over);
+    let slower = ask(&store, &rate(10), 1);
+    assert_eq!((slower.over, slower.reset_millis), (true, 600_000 - 1));
+    // At the old rate it would be full by now.
+    sweep(&store, 61_000);
+    assert!(ask(&store, &rate(10), 61_000).over);
+    assert!(ask(&store, &rate(10), 599_999).over);
+    assert!(!ask(&store, &rate(10), 600_000).over);
+}
+
+#[test]
 fn sweeping_drops_what_has_expired_and_only_that() {
     let store = store(50_000);
     let user = |n: u32| check(&n.to_string(), fixed(2), Hits::Charge(2));

@@ -4,8 +4,8 @@ use super::super::logs::LogBudget;
 use super::super::shared_bucket::SharedBucket;
 use super::{HOUR, ask, check, fixed, hourly, store, sweep};
 use crate::algorithm::tests::{at, quota};
-use crate::algorithm::{Counter, SlidingLog};
-use crate::model::{Algorithm, DeniedHits, Hits, Source, Unit};
+use crate::algorithm::{Counter, LONGEST_WAIT_MILLIS, SlidingLog};
+use crate::model::{Algorithm, Check, DeniedHits, Hits, Source, Unit};
 
 #[test]
 fn a_million_keys_flush_nobodys_counter() {
@@ -70,21 +70,98 @@ fn a_full_shard_makes_room_from_what_has_expired() {
 }
 
 #[test]
-fn a_key_stays_with_its_shared_counter_until_the_window_is_over() {
+fn a_key_takes_what_a_shared_counter_holds_along_to_its_own() {
+    for algorithm in Algorithm::ALL {
+        let store = store(1);
+        let first = |hits| check("first", fixed(1), hits);
+        let second = |hits| check("second", hourly(algorithm, 3), hits);
+        assert!(!ask(&store, &first(Hits::Charge(1)), 0).over);
+        let shared = ask(&store, &second(Hits::Charge(1)), 0);
+        assert_eq!(shared.source, Source::Overflow);
+        // Room again. A fresh counter would be a gift.
+        ask(&store, &first(Hits::Refund(1)), 0);
+        assert_eq!(store.stats().live_keys, 0);
+        let peek = ask(&store, &second(Hits::Peek), 0);
+        assert_eq!((peek.counted, peek.source), (1, Source::Overflow));
+        let foreseen = store.inspect(&second(Hits::Charge(1)), at(0));
+        let own = ask(&store, &second(Hits::Charge(1)), 0);
+        assert_eq!(
+            (own.counted, own.source),
+            (2, Source::Memory),
+            "{algorithm}"
+        );
+        assert_eq!(own, foreseen, "{algorithm}");
+        assert!(ask(&store, &second(Hits::Charge(2)), 1).over);
+        assert_eq!(store.stats().live_keys, 1);
+        let anew = ask(&store, &second(Hits::Charge(1)), 2 * HOUR);
+        assert_eq!((anew.counted, anew.source), (1, Source::Memory));
+        sweep(&store, 4 * HOUR);
+        let empty = store.stats();
+        assert_eq!((empty.live_keys, empty.log_members), (0, 0), "{algorithm}");
+    }
+}
+
+#[test]
+fn newcomers_that_keep_coming_leave_the_shared_counters_once_there_is_room() {
+    for algorithm in Algorithm::ALL {
+        let store = store(1);
+        let first = |hits| check("first", fixed(1), hits);
+        ask(&store, &first(Hits::Charge(1)), 0);
+        let rule = hourly(algorithm, 1_000);
+        let newcomer = |n: u64| check(&n.to_string(), rule, Hits::Charge(1));
+        for n in 0..100 {
+            assert_eq!(ask(&store, &newcomer(n), n).source, Source::Overflow);
+        }
+        ask(&store, &first(Hits::Refund(1)), 100);
+        // One at a time, each gone before the next, and never a pause in which a slot could end.
+        let mut left = None;
+        for n in 100..10_000 {
+            let now = n * 60_000;
+            sweep(&store, now);
+            let own = ask(&store, &newcomer(n), now);
+            if own.counted == 1 && own.source == Source::Memory {
+                left = Some(now);
+                break;
+            }
+            let refund = Check {
+                hits: Hits::Refund(1_000),
+                ..newcomer(n)
+            };
+            ask(&store, &refund, now);
+        }
+        // The charges at the beginning are all that the slot ever held.
+        assert!(left.is_some_and(|now| now <= 3 * HOUR), "{algorithm}");
+    }
+}
+
+#[test]
+fn a_slow_bucket_does_not_stop_one_that_refills_every_second() {
     let store = store(1);
-    let first = check("first", fixed(1), Hits::Charge(1));
-    let back = check("first", fixed(1), Hits::Refund(1));
-    let second = check("second", fixed(2), Hits::Charge(1));
-    assert!(!ask(&store, &first, 0).over);
-    assert_eq!(ask(&store, &second, 0).source, Source::Overflow);
-    // Room again; the key could have a fresh counter and would gain by it.
-    ask(&store, &back, 0);
-    assert_eq!(store.stats().live_keys, 0);
-    let again = ask(&store, &second, 1);
-    assert_eq!((again.counted, again.source), (2, Source::Overflow));
-    assert!(ask(&store, &second, HOUR - 1).over);
-    let anew = ask(&store, &second, HOUR);
-    assert_eq!((anew.counted, anew.source), (1, Source::Memory));
+    ask(&store, &check("first", fixed(1), Hits::Charge(1)), 0);
+    let bucket = |limit, window| quota(Algorithm::TokenBucket, limit, window, DeniedHits::Free);
+    let slow = check("slow", bucket(1, (1, Unit::Day)), Hits::Charge(1));
+    let fast = check("fast", bucket(100, (1, Unit::Second)), Hits::Charge(1));
+    assert!(!ask(&store, &slow, 0).over);
+    assert!(ask(&store, &slow, 0).over);
+    let fast = ask(&store, &fast, 0);
+    assert_eq!((fast.over, fast.counted), (false, 1));
+}
+
+#[test]
+fn a_refusal_within_a_query_that_took_every_slot_tells_a_finite_wait() {
+    let store = store(1);
+    ask(&store, &check("first", fixed(1), Hits::Charge(1)), 0);
+    let checks: Vec<_> = (1..=9)
+        .map(|hours| {
+            let window = (hours, Unit::Hour);
+            let quota = quota(Algorithm::FixedWindow, 5, window, DeniedHits::Free);
+            check("u", quota, Hits::Charge(1))
+        })
+        .collect();
+    let decision = store.decide(&checks, true, at(0));
+    let ninth = decision.verdicts.last().unwrap();
+    assert!(decision.denied && ninth.over);
+    assert!(ninth.reset_millis <= LONGEST_WAIT_MILLIS);
 }
 
 #[test]
@@ -211,7 +288,8 @@ fn logs_beyond_their_budget_count_longer_instead_of_growing() {
     assert!(budget.refusals() > 0);
     for log in &logs {
         assert_eq!(log.members(), 4);
-        assert_eq!(log.used(&quota, at(HOUR + 19)), 17);
+        assert_eq!(log.used(&quota, at(HOUR + 16)), 20);
+        assert_eq!(log.used(&quota, at(HOUR + 17)), 3);
     }
 }
 
@@ -236,4 +314,18 @@ fn a_log_gives_its_memory_back() {
     assert!(store.stats().log_members > 0);
     ask(&store, &check("a", quota, Hits::Refund(1)), 50 * HOUR);
     assert_eq!(store.stats().log_members, 0);
+}
+
+#[test]
+fn a_log_of_debts_takes_no_more_memory_than_its_limit_needs() {
+    let store = store(1_000);
+    let debts = quota(Algorithm::SlidingLog, 1, (1, Unit::Day), DeniedHits::Debt);
+    for time in 0..10_000 {
+        ask(&store, &check("a", debts, Hits::Charge(1)), time);
+    }
+    let stats = store.stats();
+    assert!(stats.log_members <= 64);
+    assert_eq!(stats.log_overflows, 0);
+    let last = ask(&store, &check("a", debts, Hits::Peek), 10_000);
+    assert_eq!(last.reset_millis, Unit::Day.millis());
 }
