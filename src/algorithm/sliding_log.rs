@@ -1,4 +1,7 @@
 //! At most the limit in any interval of one window, exactly, by remembering every charge.
+//!
+//! Judges to the millisecond and hit. Takes memory for each charge, so its limit is bounded
+//! (`MAX_LOG_LIMIT`), and whoever keeps many logs says how much room each one has.
 
 use std::collections::VecDeque;
 

@@ -1,4 +1,7 @@
 //! At most the limit in any interval of one window, in a state of fixed size.
+//!
+//! For limits too large for a log of every charge. Never admits more than the log would; may give
+//! a hit back up to a tenth of a window later.
 
 use super::Counter;
 use super::arithmetic::div;

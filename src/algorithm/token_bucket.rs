@@ -1,4 +1,8 @@
 //! A bucket of tokens that refills evenly.
+//!
+//! Exact whatever the rate: what is less than a token is kept as a fraction of the window. It
+//! knows its size and rate only from the quota it is asked with, so a changed number takes effect
+//! at once and keeps the tokens, as far as they fit.
 
 use super::arithmetic::{div, mul_add_div};
 use super::{Counter, LONGEST_WAIT_MILLIS};

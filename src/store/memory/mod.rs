@@ -10,9 +10,9 @@
 //!   dropped. When a shard is full, its further new keys share counters of fixed size
 //!   ([`overflow`]), a quarter of the table's memory at most: they may be denied too early, never
 //!   too late, and nobody can flush a counter.
-//! - Memory: 56 bytes a key and some 15 for the index and spare room; a `sliding_window` has 104
-//!   more, a `sliding_log` 64 and 16 for each charge that it remembers. The logs together are
-//!   bounded too ([`logs`]).
+//! - Memory: 56 bytes a key and some 10 for the index; a `sliding_window` has 96 more, a
+//!   `sliding_log` 56 and 16 for each charge that it has room for, at least 4. The logs together
+//!   are bounded too ([`logs`]).
 //! - A lock is held for one query, or for the sweep of one shard.
 //!
 //! It does not read the clock, does not sweep by itself (the app calls

@@ -1,4 +1,10 @@
 //! A part of the keys under one lock: the table, and the overflow behind it.
+//!
+//! Says where a check is counted ([`Spot`]), judges it on its own, charges it, and reports. Keeps
+//! two promises: what a key may have been charged, here or there, is never lost before it has
+//! stopped counting; and only what has expired or was never charged is dropped.
+//!
+//! It knows nothing of the other checks of a query; `transaction` and `MemoryStore::decide` do.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

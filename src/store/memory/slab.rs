@@ -1,4 +1,7 @@
 //! A dense list that grows without copying.
+//!
+//! For a table whose index holds positions: they stay as they are when the list grows, and when an
+//! item goes only the last one moves.
 
 /// Items in blocks of [`BLOCK`]. Growing allocates a block and moves nothing, so it neither
 /// pauses nor leaves smaller copies behind for the allocator to keep.

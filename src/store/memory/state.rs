@@ -1,4 +1,8 @@
 //! The state of one counter, whatever its algorithm.
+//!
+//! Small states lie in the table itself, large ones in a box of their own, whose size the table
+//! keeps account of. Also the two copies that the store makes of a state: for trying a charge, and
+//! for taking a shared count along.
 
 use super::shared_bucket::SharedBucket;
 use crate::algorithm::{Counter, FixedWindow, SlidingLog, SlidingWindow, TokenBucket};

@@ -208,6 +208,19 @@ fn a_thread_with_an_older_clock_finds_no_window_refilled() {
 }
 
 #[test]
+fn an_older_clock_is_older_for_every_check_of_a_query() {
+    let store = store(1_000);
+    let hit = check("a", fixed(1), Hits::Charge(1));
+    let other = check("b", fixed(9), Hits::Charge(1));
+    let both = [hit.clone(), other];
+    assert!(!ask(&store, &hit, HOUR - 1).over);
+    assert_eq!(sweep(&store, HOUR), 1);
+    let late = store.decide(&both, true, at(HOUR - 1));
+    assert_eq!((late.now, late.denied), (at(HOUR), false));
+    assert!(store.decide(&both, true, at(HOUR - 1)).denied);
+}
+
+#[test]
 fn a_clock_that_was_set_back_far_is_believed() {
     let store = store(1_000);
     let hit = check("a", fixed(1), Hits::Charge(1));

@@ -115,8 +115,8 @@ fn newcomers_that_keep_coming_leave_the_shared_counters_once_there_is_room() {
         ask(&store, &first(Hits::Refund(1)), 100);
         // One at a time, each gone before the next, and never a pause in which a slot could end.
         let mut left = None;
-        for n in 100..10_000 {
-            let now = n * 60_000;
+        for n in 100..1_000 {
+            let now = (n - 99) * 60_000;
             sweep(&store, now);
             let own = ask(&store, &newcomer(n), now);
             if own.counted == 1 && own.source == Source::Memory {
