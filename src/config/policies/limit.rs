@@ -29,12 +29,13 @@ pub(super) fn read(
     };
     let window = reader.window(notes);
     let limit = reader.limit(notes);
-    let (algorithm, denied_hits) = reader.manner(notes)?;
+    let algorithm = reader.algorithm(notes);
+    let denied_hits = reader.denied_hits(algorithm, notes);
     let burst = reader.burst(algorithm, notes);
-    if let Some(limit) = limit {
+    if let (Some(algorithm), Some(limit)) = (algorithm, limit) {
         reader.note_log(algorithm, limit, notes);
     }
-    let quota = Quota::try_new(limit?, window?, algorithm, denied_hits);
+    let quota = Quota::try_new(limit?, window?, algorithm?, denied_hits?);
     let quota = match burst? {
         Some(burst) => quota.and_then(|quota| quota.with_burst(burst)),
         None => quota,
@@ -187,42 +188,57 @@ impl Reader<'_, '_> {
         limit
     }
 
-    /// The algorithm and what denied hits cost.
-    fn manner(&self, notes: &mut Notes<'_>) -> Option<(Algorithm, DeniedHits)> {
-        let algorithm = match self.word("algorithm", &Algorithm::ALL, Algorithm::name, notes) {
+    fn algorithm(&self, notes: &mut Notes<'_>) -> Option<Algorithm> {
+        match self.word("algorithm", &Algorithm::ALL, Algorithm::name, notes) {
             Word::Is(algorithm) => Some(algorithm),
             Word::Absent => Some(self.defaults.algorithm),
             Word::Bad => None,
-        };
+        }
+    }
+
+    /// What denied hits cost. None if a problem was noted, here or about the algorithm.
+    fn denied_hits(
+        &self,
+        algorithm: Option<Algorithm>,
+        notes: &mut Notes<'_>,
+    ) -> Option<DeniedHits> {
         let written = self.word("denied_hits", &DeniedHits::ALL, DeniedHits::name, notes);
         let algorithm = algorithm?;
         let fixed = algorithm == Algorithm::FixedWindow;
         match written {
             Word::Is(DeniedHits::Charged) if !fixed => {
                 let hint = format!("the algorithm here is {algorithm}{}", self.inherited());
-                let said = Said::with_hint(QuotaError::ChargedNeedsFixedWindow.to_string(), hint);
+                let said = Said::with_hint("charged is only for fixed_window", hint);
                 self.error("denied_hits", said, notes);
                 None
             }
-            Word::Is(written) => Some((algorithm, written)),
+            Word::Is(written) => Some(written),
             Word::Bad => None,
             // As a default it is for fixed windows only.
             Word::Absent if self.defaults.denied_hits == DeniedHits::Charged && !fixed => {
-                Some((algorithm, DeniedHits::Free))
+                Some(DeniedHits::Free)
             }
-            Word::Absent => Some((algorithm, self.defaults.denied_hits)),
+            Word::Absent => Some(self.defaults.denied_hits),
         }
     }
 
     /// The bucket's size, if it was written. None if a problem was noted.
-    fn burst(&self, algorithm: Algorithm, notes: &mut Notes<'_>) -> Option<Option<u32>> {
+    fn burst(
+        &self,
+        algorithm: Option<Algorithm>,
+        notes: &mut Notes<'_>,
+    ) -> Option<Option<u32>> {
         if self.map.is_bad("burst") {
             return None;
         }
         let burst = self.map.count("burst");
-        if burst.is_some() && algorithm != Algorithm::TokenBucket {
+        if burst.is_none() {
+            return Some(None);
+        }
+        let algorithm = algorithm?;
+        if algorithm != Algorithm::TokenBucket {
             let hint = format!("the algorithm here is {algorithm}{}", self.inherited());
-            let said = Said::with_hint(QuotaError::BurstNeedsBucket.to_string(), hint);
+            let said = Said::with_hint("only for token_bucket", hint);
             self.error("burst", said, notes);
             return None;
         }
