@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use proc_macro2::TokenStream;
-use tokens::{Token, flatten, paths};
+use tokens::{Token, flatten, paths, starts_a_path, starts_of_imports};
 
 #[path = "architecture/rules.rs"]
 mod rules;
@@ -257,27 +257,20 @@ fn rank(module: &str) -> Option<usize> {
 /// Crates are named in their place only.
 fn crates(file: &str, tokens: &[Token]) -> Vec<(usize, String)> {
     let mut found = Vec::new();
+    let imported = starts_of_imports(tokens);
     for (names, places) in PLACES {
         if !file.starts_with("src/") || places.iter().any(|place| is_in(file, place)) {
             continue;
         }
         for (i, token) in tokens.iter().enumerate() {
-            if names.contains(&token.text.as_str()) && names_a_crate(tokens, i) {
+            let names_a_crate = || imported.contains(&i) || starts_a_path(tokens, i);
+            if names.contains(&token.text.as_str()) && names_a_crate() {
                 let rule = format!("names `{}`, which only {places:?} may", token.text);
                 found.push((token.line, rule));
             }
         }
     }
     found
-}
-
-/// Whether the word at `i` starts a path, or is one in a `use` or `extern crate`.
-fn names_a_crate(tokens: &[Token], i: usize) -> bool {
-    let at = |j: usize| tokens.get(j).map_or("", |token| token.text.as_str());
-    let before = i.checked_sub(1).map_or("", at);
-    before != ":" && before != "." && (at(i + 1) == ":" && at(i + 2) == ":")
-        || before == "use"
-        || before == "crate"
 }
 
 /// The middle does not wait.

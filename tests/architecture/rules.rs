@@ -111,6 +111,26 @@ fn what_has_no_rank_is_found() {
 }
 
 #[test]
+fn the_crate_under_another_name_is_found() {
+    let rule = "no module with a rank";
+    for text in [
+        "use crate as me;",
+        "use crate::{self as me};",
+        "use {crate as me};",
+        "extern crate self as me;",
+        "use super as me;",
+        "use self::super as me;",
+        "mod inner { use super::super as me; }",
+    ] {
+        broken("src/store.rs", text, 1, rule);
+    }
+    kept(
+        "src/store/memory.rs",
+        "use super as store; use self as memory;",
+    );
+}
+
+#[test]
 fn a_crate_out_of_its_place_is_found() {
     for (file, text, name) in [
         ("src/limiter.rs", "use tonic::Status;", "tonic"),
@@ -144,6 +164,16 @@ fn a_crate_out_of_its_place_is_found() {
         ),
         ("src/lib.rs", "extern crate mimalloc;", "mimalloc"),
         ("src/app.rs", "#[derive(clap::Parser)] struct X;", "clap"),
+        ("src/app.rs", "use {tonic as y};", "tonic"),
+        ("src/app.rs", "use ::{serde_yaml as y};", "serde_yaml"),
+        ("src/app.rs", "use {std::fmt, {{tonic}}};", "tonic"),
+        ("src/app.rs", "use {model::{A, B}, ::tonic::C};", "tonic"),
+        ("src/app.rs", "use ::tonic as y;", "tonic"),
+        ("src/app.rs", "extern crate tonic as y;", "tonic"),
+        ("src/app.rs", "fn f(x: ::tonic::Status) {}", "tonic"),
+        ("src/app.rs", "fn f() -> ::tonic::Status { g() }", "tonic"),
+        ("src/app.rs", "const A: tonic::Code = B;", "tonic"),
+        ("src/app.rs", "fn f() { return ::tonic::g(); }", "tonic"),
     ] {
         let line = text.lines().count();
         broken(file, text, line, &format!("names `{name}`, which only"));
@@ -161,7 +191,8 @@ fn a_crate_in_its_place_or_a_word_that_is_none_is_kept() {
     kept("src/main.rs", "use mimalloc::MiMalloc; use clap::Parser;");
     kept(
         "src/app.rs",
-        "let prometheus = telemetry.prometheus; x.hyper::<u8>();",
+        "let prometheus = telemetry.prometheus; x.hyper::<u8>(); use a::{tonic, b::tonic as c}; \
+         a::tonic::f(); <A as B>::tonic::f();",
     );
     kept("tests/it/main.rs", "use tonic::Status;");
 }
