@@ -2,7 +2,7 @@
 
 use serde_yaml::{Mapping, Value};
 
-use super::load::explain;
+use super::words::explain;
 use super::{Settings, table};
 use crate::config::report::{Problem, Report, Severity};
 use crate::config::suggest::nearest;
@@ -30,8 +30,7 @@ pub(super) fn apply(
     for (name, text) in variables {
         match path_of(&name, settings) {
             None => report.push(problem(Severity::Warning, &name, "no such setting", {
-                let known: Vec<String> = table::paths().map(variable).collect();
-                let near = nearest(&name, known.iter().map(String::as_str));
+                let near = meant(&name);
                 near.map(|near| format!("did you mean {near}?"))
             })),
             Some(path) => match with(settings, &path, &text) {
@@ -43,6 +42,23 @@ pub(super) fn apply(
             },
         }
     }
+}
+
+/// The variable that `name` may stand for: one that is written nearly so, or one that ends in it,
+/// since the groups around a setting are easily forgotten.
+fn meant(name: &str) -> Option<String> {
+    let known: Vec<String> = table::paths().map(variable).collect();
+    if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
+        return Some(near.to_owned());
+    }
+    let plain = |text: &str| text.replace('_', "");
+    let rest = plain(name.strip_prefix(PREFIX)?);
+    let ends_in_it = |variable: &&String| {
+        let steps = variable.match_indices(STEP);
+        let mut tails = steps.map(|(at, step)| variable.get(at.saturating_add(step.len())..));
+        tails.any(|tail| tail.is_some_and(|tail| plain(tail) == rest))
+    };
+    known.iter().find(ends_in_it).cloned()
 }
 
 fn problem(severity: Severity, name: &str, message: &str, hint: Option<String>) -> Problem {
@@ -89,7 +105,15 @@ fn with(settings: &Settings, path: &[String], text: &str) -> Result<Settings, St
         .filter(|value| !matches!(value, Value::Mapping(_) | Value::Sequence(_) | Value::Null))
         .unwrap_or_else(|| Value::String(text.to_owned()));
     replaced(settings, path, scalar).or_else(|error| {
-        replaced(settings, path, Value::String(text.to_owned())).map_err(|_same| error)
+        let as_text = replaced(settings, path, Value::String(text.to_owned()));
+        // If text belongs there, what is wrong with the text says more.
+        as_text.map_err(|other| {
+            if other.starts_with("invalid ") {
+                error
+            } else {
+                other
+            }
+        })
     })
 }
 

@@ -2,9 +2,12 @@
 
 use std::path::PathBuf;
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::words::explain;
 use super::{ListenAddr, Settings, env};
 use crate::config::report::{Notes, Path, Pos, Problem, Report, Said, Severity};
-use crate::config::suggest::{nearest, one_of, quoted};
 
 /// Settings that may take effect.
 #[derive(Clone, Debug)]
@@ -49,6 +52,7 @@ impl Settings {
         env::apply(&mut settings, env, &mut report);
         flags.apply(&mut settings);
         note_clashes(&settings, &mut report);
+        note_empty_path(&settings, &mut report);
         if report.errors() > 0 {
             return Err(report);
         }
@@ -91,15 +95,19 @@ fn read(bytes: &[u8], notes: &mut Notes<'_>) -> Option<Settings> {
     if !text.lines().any(says_something) {
         return Some(Settings::default());
     }
+    // Whether it is YAML at all comes first: what stands before a mistake of grammar was perhaps
+    // meant otherwise, so it is not judged.
+    if let Err(error) = IgnoredAny::deserialize(serde_yaml::Deserializer::from_str(text)) {
+        let pos = place(&error);
+        notes.error(pos, &Path::Root, grammar(&bare(&error, pos)));
+        return None;
+    }
     match serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)) {
         Ok(settings) => Some(settings),
         Err(error) => {
             let path = error.path().to_string();
             let error = error.into_inner();
-            let pos = error.location().map_or_else(Pos::default, |place| Pos {
-                line: u32::try_from(place.line()).unwrap_or(u32::MAX),
-                column: u32::try_from(place.column()).unwrap_or(u32::MAX),
-            });
+            let pos = place(&error);
             let path = if path == "." { "" } else { &path };
             notes.error(pos, &Path::Written(path), explain(&bare(&error, pos)));
             None
@@ -107,39 +115,30 @@ fn read(bytes: &[u8], notes: &mut Notes<'_>) -> Option<Settings> {
     }
 }
 
+fn place(error: &serde_yaml::Error) -> Pos {
+    error.location().map_or_else(Pos::default, |place| Pos {
+        line: u32::try_from(place.line()).unwrap_or(u32::MAX),
+        column: u32::try_from(place.column()).unwrap_or(u32::MAX),
+    })
+}
+
+/// What to say of a file that cannot be read as YAML.
+fn grammar(message: &str) -> Said {
+    if message.contains("more than one document") {
+        return Said::with_hint("a second document", "settings are one: remove the `---`");
+    }
+    format!("not YAML: {message}").into()
+}
+
 /// serde_yaml's message without the place and the path that it adds.
 fn bare(error: &serde_yaml::Error, pos: Pos) -> String {
     let message = error.to_string();
     let place = format!(" at line {} column {}", pos.line, pos.column);
-    let message = message.strip_suffix(&place).unwrap_or(&message);
+    let message = message.replacen(&place, "", 1);
     // A path is one word; what serde says of a value has spaces before its first colon.
     match message.split_once(": ") {
         Some((path, rest)) if !path.contains(' ') => rest.to_owned(),
-        _ => message.to_owned(),
-    }
-}
-
-/// serde's message in the words of operators, with a hint where there is one.
-pub(super) fn explain(message: &str) -> Said {
-    let mut names = message.split('`').skip(1).step_by(2);
-    let Some(written) = names.next() else {
-        return message.into();
-    };
-    let known: Vec<&str> = names.collect();
-    let hint = match nearest(written, known.iter().copied()) {
-        Some(near) => format!("did you mean {}?", quoted(near)),
-        None => one_of(known),
-    };
-    let written = quoted(written);
-    if message.starts_with("unknown field ") {
-        Said::with_hint(format!("unknown setting {written}"), hint)
-    } else if message.starts_with("unknown variant ") {
-        Said::with_hint(format!("unknown value {written}"), hint)
-    } else if message.starts_with("duplicate field ") {
-        let message = format!("duplicate setting {written}");
-        Said::with_hint(message, "remove one of the two")
-    } else {
-        message.into()
+        _ => message,
     }
 }
 
@@ -168,5 +167,20 @@ fn note_clashes(settings: &Settings, report: &mut Report) {
                 hint: None,
             });
         }
+    }
+}
+
+/// A path of no text would be taken for a folder that is missing.
+fn note_empty_path(settings: &Settings, report: &mut Report) {
+    if settings.policies.path.as_os_str().is_empty() {
+        report.push(Problem {
+            severity: Severity::Error,
+            file: "settings".into(),
+            line: 0,
+            column: 0,
+            path: "policies.path".to_owned(),
+            message: "is empty".to_owned(),
+            hint: Some("name a policy file or a folder of them".to_owned()),
+        });
     }
 }

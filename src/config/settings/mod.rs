@@ -17,11 +17,13 @@ use super::policies::{self, PolicyDefaults};
 use crate::model::{Algorithm, DeniedHits};
 
 mod changes;
+mod domains;
 mod env;
 mod listen;
 mod load;
 mod table;
 mod values;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -49,7 +51,7 @@ pub struct Settings {
     #[serde(deserialize_with = "group")]
     pub defaults: Defaults,
     /// What holds in single domains instead.
-    #[serde(deserialize_with = "group")]
+    #[serde(deserialize_with = "domains::deserialize")]
     pub domains: BTreeMap<String, DomainSettings>,
     /// What an answer carries.
     #[serde(deserialize_with = "group")]

@@ -68,7 +68,7 @@ fn collect(path: &str, value: &Value, leaves: &mut BTreeMap<String, String>) {
 pub(super) const DOMAIN_FIELDS: &[(&str, &str)] = &[
     (
         "enforce_percent",
-        "The share of denials that is enforced in the domain NAME.",
+        "The share of denials that is enforced in the domain NAME (in a variable's name: see below).",
     ),
     (
         "shadow_mode",
