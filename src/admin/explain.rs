@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::limiter::{Applies, Explanation, Refusal, explain};
-use crate::model::{Check, DescriptorText, Hits, SATURATED};
+use crate::model::{Check, DescriptorText, Hits, SATURATED, nearest};
 use crate::policy::{Candidate, ExplainedLevel, Fate, Miss, Policies, Rule};
 use crate::store::MemoryStore;
 
@@ -15,7 +15,7 @@ use crate::store::MemoryStore;
 pub struct ExplainReport {
     /// The domain asked.
     pub domain: String,
-    /// The descriptor asked, as `key=value,key=value`.
+    /// The descriptor asked, as [`DescriptorText`] reads it.
     pub descriptor: String,
     /// The hits asked for.
     pub hits: u64,
@@ -34,7 +34,7 @@ pub struct ExplainReport {
 /// What one entry met.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
 pub struct Level {
-    /// The entry.
+    /// The entry, as `key=value`.
     pub entry: String,
     /// The policy's descriptors that had to do with it.
     pub candidates: Vec<CandidateReport>,
@@ -101,7 +101,7 @@ impl ExplainReport {
     ) -> Result<Self, Refusal> {
         let mut report = Self {
             domain: domain.to_owned(),
-            descriptor: text(descriptor),
+            descriptor: descriptor.to_string(),
             hits,
             levels: Vec::new(),
             rule: None,
@@ -119,7 +119,11 @@ impl ExplainReport {
             Hits::Charge(hits.min(SATURATED))
         };
         let Explanation { levels, applies } = explain(rules, &descriptor.descriptor(), charge)?;
-        report.levels = levels.into_iter().map(Level::from).collect();
+        report.levels = levels
+            .into_iter()
+            .zip(descriptor.written())
+            .map(|(level, entry)| Level::new(level, entry))
+            .collect();
         match applies {
             Applies::Limit { rule, quota, check } => {
                 report.rule = Some(rule_report(rule, quota.to_string(), rules.shadow_mode()));
@@ -204,14 +208,24 @@ fn why_none(miss: Miss) -> String {
 }
 
 fn no_domain(domain: &str, policies: &Policies) -> String {
-    format!(
-        "the domain `{domain}` is not configured (configured: {})",
-        policies.domain_names().join(", ")
-    )
+    let known = policies.domain_names();
+    let hint = match nearest(domain, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => "none is".to_owned(),
+        None => {
+            let listed: Vec<&str> = known.iter().copied().take(MOST_DOMAINS).collect();
+            let more = match known.len().saturating_sub(MOST_DOMAINS) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            format!("configured: {}{more}", listed.join(", "))
+        }
+    };
+    format!("the domain `{domain}` is not configured ({hint})")
 }
 
-impl From<ExplainedLevel> for Level {
-    fn from(level: ExplainedLevel) -> Self {
+impl Level {
+    fn new(level: ExplainedLevel, entry: String) -> Self {
         let winner = level
             .candidates
             .iter()
@@ -226,21 +240,11 @@ impl From<ExplainedLevel> for Level {
             has_limit: candidate.has_limit,
         };
         Self {
-            entry: level.entry,
+            entry,
             candidates: level.candidates.into_iter().map(report).collect(),
             more: level.more,
         }
     }
-}
-
-fn text(descriptor: &DescriptorText) -> String {
-    let entry = |(key, value): &(String, String)| format!("{key}={value}");
-    descriptor
-        .entries()
-        .iter()
-        .map(entry)
-        .collect::<Vec<_>>()
-        .join(",")
 }
 
 impl fmt::Display for ExplainReport {
@@ -332,3 +336,6 @@ impl fmt::Display for Live {
         }
     }
 }
+
+/// Domains that are listed to somebody who named none of them; there may be thousands.
+const MOST_DOMAINS: usize = 10;

@@ -5,6 +5,7 @@
 
 mod check;
 mod key;
+mod nearest;
 mod query;
 mod quota;
 mod text;
@@ -12,6 +13,7 @@ mod value;
 
 pub use check::{Check, Decision, Hits, Role, SATURATED, Source, Verdict, Verdicts, denies};
 pub use key::{Key, KeyBuilder};
+pub use nearest::nearest;
 pub use query::{Descriptor, Entry, OverrideLimit, Query};
 pub use quota::{
     Algorithm, DeniedHits, MAX_LOG_LIMIT, MAX_WINDOW_MILLIS, Quota, QuotaError, Unit, Window,

@@ -1,5 +1,7 @@
 //! Descriptors as people type them: `key=value,key=value`.
 
+use std::fmt::{self, Write as _};
+
 use smallvec::SmallVec;
 
 use super::{Descriptor, Entry};
@@ -72,10 +74,46 @@ impl DescriptorText {
     pub fn entries(&self) -> &[(String, String)] {
         &self.0
     }
+
+    /// Each entry as it is written.
+    pub fn written(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|(key, value)| {
+            let mut text = String::with_capacity(key.len() + value.len() + 1);
+            escape(&mut text, key, &['\\', ',', '=']);
+            text.push('=');
+            escape(&mut text, value, &['\\', ',']);
+            text
+        })
+    }
+}
+
+/// What [`DescriptorText::parse`] reads as the same descriptor.
+impl fmt::Display for DescriptorText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, entry) in self.written().enumerate() {
+            if index > 0 {
+                f.write_char(',')?;
+            }
+            f.write_str(&entry)?;
+        }
+        Ok(())
+    }
+}
+
+/// Appends `part` with the meaning taken from special characters.
+fn escape(text: &mut String, part: &str, special: &[char]) {
+    for c in part.chars() {
+        if special.contains(&c) {
+            text.push('\\');
+        }
+        text.push(c);
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn parse(text: &str) -> Vec<(String, String)> {
@@ -98,6 +136,16 @@ mod tests {
     fn anything_else_is_an_error() {
         for text in ["", "a", "a=1,", "=1", "a=1,,b=2"] {
             assert!(DescriptorText::parse(text).is_err(), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_as_the_same(
+            entries in prop::collection::vec(("[ab\\\\,=\n]{1,4}", "[ab\\\\,=\n]{0,4}"), 1..4)
+        ) {
+            let descriptor = DescriptorText(entries);
+            prop_assert_eq!(DescriptorText::parse(&descriptor.to_string()).unwrap(), descriptor);
         }
     }
 }
