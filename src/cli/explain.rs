@@ -1,33 +1,44 @@
 //! `tollgate explain`: why a descriptor is answered as it is.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use http::StatusCode;
 
 use super::policies;
 use crate::admin::explain::ExplainReport;
+use crate::config::settings::{ListenAddr, Overrides};
 use crate::event::Silence;
 use crate::model::DescriptorText;
 use crate::policy::Policies;
 
 /// Tell which rule applies to a descriptor, why the others do not, and what its counter is called.
 ///
-/// With --policies it reads the files; with --admin it asks a running server, which also knows what
-/// is counted and what would be answered now. Charges nothing. Exits 0 whatever the answer is.
+/// With --policies or --config it reads the files, as `serve` with the same settings would; with
+/// --admin it asks a running server, which also knows what is counted and what would be answered
+/// now. Charges nothing. Exits 0 whatever the answer is.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     tollgate explain --policies config/policies demo user_id=alice\n  \
+    tollgate explain --config config/tollgate.yaml demo user_id=alice\n  \
     tollgate explain --admin 127.0.0.1:6070 demo user_id=alice --hits 3")]
 #[group(skip)]
-#[command(group(clap::ArgGroup::new("source").required(true).args(["policies", "admin"])))]
+#[command(group(
+    clap::ArgGroup::new("source").required(true).multiple(true).args(["policies", "config", "admin"])
+))]
 pub(super) struct Explain {
-    /// Policy files, or folders of them
+    /// A policy file, or a folder of them; may be given several times
     #[arg(long, value_name = "PATH")]
-    policies: Option<PathBuf>,
+    policies: Vec<PathBuf>,
+    /// The settings file that the policies are served with; names them too, without --policies
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Let several files share a domain (the setting policies.merge_domains)
+    #[arg(long)]
+    merge_domains: bool,
     /// The admin listener of a running server: host:port, or unix:/path
-    #[arg(long, value_name = "ADDR")]
-    admin: Option<String>,
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["policies", "config", "merge_domains"])]
+    admin: Option<ListenAddr>,
     /// The domain
     domain: String,
     /// The descriptor
@@ -43,10 +54,9 @@ pub(super) struct Explain {
 
 impl Explain {
     pub(super) fn run(self) -> ExitCode {
-        let report = match (&self.policies, &self.admin) {
-            (Some(path), _) => self.read_files(path),
-            (None, Some(admin)) => self.ask_server(admin),
-            (None, None) => Err("--policies or --admin says where the rules are".to_owned()),
+        let report = match &self.admin {
+            Some(admin) => self.ask_server(&admin.to_string()),
+            None => self.read_files(),
         };
         let text = report.and_then(|report| {
             if self.json {
@@ -69,9 +79,19 @@ impl Explain {
         }
     }
 
-    fn read_files(&self, path: &Path) -> Result<ExplainReport, String> {
-        let checked =
-            policies::check(&[path.to_owned()], true).map_err(|error| error.to_string())?;
+    fn read_files(&self) -> Result<ExplainReport, String> {
+        let settings =
+            super::settings::load(self.config.as_deref(), Overrides::default())?.settings;
+        let mut defaults = settings.policy_defaults();
+        defaults.merge_domains |= self.merge_domains;
+        let checked = if self.policies.is_empty() {
+            policies::check(&[settings.policies.path], &defaults)
+        } else {
+            policies::check(&self.policies, &defaults)
+        };
+        if let Some(error) = checked.unread.first() {
+            return Err(error.to_string());
+        }
         let compiled = checked
             .compiled
             .map_err(|report| format!("policies refused:\n{report}"))?;
@@ -81,24 +101,22 @@ impl Explain {
     }
 
     fn ask_server(&self, admin: &str) -> Result<ExplainReport, String> {
-        let entry = |(key, value): &(String, String)| {
-            format!(
-                "{}={}",
-                escape(key, &['\\', ',', '=']),
-                escape(value, &['\\', ','])
-            )
-        };
-        let descriptor: Vec<String> = self.descriptor.entries().iter().map(entry).collect();
         let path = format!(
             "/explain?domain={}&descriptor={}&hits={}",
             super::fetch::encode(&self.domain),
-            super::fetch::encode(&descriptor.join(",")),
+            super::fetch::encode(&self.descriptor.to_string()),
             self.hits
         );
         let (status, body) = super::block_on(super::fetch::get(admin, &path))
             .map_err(|error| error.to_string())?
             .map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&body);
+        if status == StatusCode::NOT_FOUND {
+            return Err(format!(
+                "{admin} does not explain: --admin takes the admin listener (listen.admin, port \
+                 6070 by default)"
+            ));
+        }
         if status != StatusCode::OK {
             return Err(format!("{admin} says {status}: {}", text.trim()));
         }
@@ -106,16 +124,4 @@ impl Explain {
             format!("{admin} answered something else than an explanation: {error}")
         })
     }
-}
-
-/// Takes the meaning from special characters.
-fn escape(text: &str, special: &[char]) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if special.contains(&c) {
-            escaped.push('\\');
-        }
-        escaped.push(c);
-    }
-    escaped
 }

@@ -12,7 +12,7 @@ use tokio::net::{TcpStream, UnixStream};
 pub(super) enum FetchError {
     #[error("cannot reach {0}: {1} (is Tollgate running there?)")]
     Connect(String, #[source] std::io::Error),
-    #[error("{0} did not answer: {1}")]
+    #[error("{0} did not answer as HTTP does: {1} (is it the right listener?)")]
     Http(String, #[source] hyper::Error),
     #[error("cannot ask for {0}: {1}")]
     Request(String, #[source] http::Error),

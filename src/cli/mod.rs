@@ -12,6 +12,7 @@ mod policies;
 mod query;
 mod schema;
 mod serve;
+mod settings;
 
 use std::process::ExitCode;
 
@@ -68,6 +69,12 @@ fn print(what: impl std::fmt::Display) {
     use std::io::Write;
     // A closed pipe (`| head`) is not an error worth a panic.
     let _closed = write!(std::io::stdout(), "{what}");
+}
+
+/// `1 file`, `2 files`.
+fn count(many: usize, what: &str) -> String {
+    let s = if many == 1 { "" } else { "s" };
+    format!("{many} {what}{s}")
 }
 
 /// A runtime for a command that asks a server.

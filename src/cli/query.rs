@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
+use tonic::Code;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
+use crate::config::settings::ListenAddr;
 use crate::model::DescriptorText;
 use crate::transport::wire;
 
@@ -21,7 +23,7 @@ use crate::transport::wire;
 pub(super) struct Query {
     /// The gRPC listener: host:port, or unix:/path
     #[arg(long, default_value = "127.0.0.1:8081")]
-    addr: String,
+    addr: ListenAddr,
     /// The domain
     domain: String,
     /// A descriptor: key=value[,key=value...]
@@ -70,9 +72,7 @@ impl Query {
             let response = client
                 .unary(request, path, codec)
                 .await
-                .map_err(|status| {
-                    format!("{}: {:?}: {}", self.addr, status.code(), status.message())
-                })?
+                .map_err(|status| self.refused(&status))?
                 .into_inner();
             last = response.overall_code;
             self.show(&response);
@@ -81,12 +81,12 @@ impl Query {
     }
 
     async fn connect(&self) -> Result<Channel, String> {
-        let uri = match self.addr.strip_prefix("unix:") {
-            Some(path) => format!("unix:{path}"),
-            None => format!("http://{}", self.addr),
+        let uri = match &self.addr {
+            ListenAddr::Unix(path) => format!("unix:{}", path.display()),
+            ListenAddr::Tcp { .. } => format!("http://{}", self.addr),
         };
         Endpoint::from_shared(uri)
-            .map_err(|error| format!("--addr {}: {error} (host:port, or unix:/path)", self.addr))?
+            .map_err(|error| format!("--addr {}: {error}", self.addr))?
             .timeout(self.timeout)
             .connect_timeout(self.timeout)
             .connect()
@@ -99,6 +99,26 @@ impl Query {
                     self.addr
                 )
             })
+    }
+
+    /// What an error means, if it was not Tollgate's answer.
+    fn refused(&self, status: &tonic::Status) -> String {
+        let (code, message) = (status.code(), status.message());
+        // What answers without gRPC's own status, or not in HTTP/2, is no gRPC listener.
+        let foreign = [
+            "grpc-status header missing",
+            "h2 protocol error",
+            "http2 error",
+        ];
+        if code == Code::Unimplemented || foreign.iter().any(|part| message.contains(part)) {
+            format!(
+                "{} does not answer rate limit calls: --addr takes the gRPC listener (listen.grpc, \
+                 port 8081 by default) ({code:?}: {message})",
+                self.addr
+            )
+        } else {
+            format!("{}: {code:?}: {message}", self.addr)
+        }
     }
 
     fn request(&self) -> wire::RateLimitRequest {
@@ -123,7 +143,15 @@ impl Query {
     fn show(&self, response: &wire::RateLimitResponse) {
         let overall = code(response.overall_code);
         match response.statuses.as_slice() {
-            [status] => super::print(format!("{overall:<10} {}\n", describe(status))),
+            [status] if status.code == response.overall_code => {
+                super::print(format!("{overall:<10} {}\n", describe(status)));
+            }
+            // Shadow mode, or a denial that enforce_percent spared.
+            [status] => {
+                let own = code(status.code);
+                let described = describe(status);
+                super::print(format!("{overall:<10} ({own}, not enforced) {described}\n"));
+            }
             statuses => {
                 super::print(format!("{overall}\n"));
                 for (index, status) in statuses.iter().enumerate() {

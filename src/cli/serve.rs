@@ -9,7 +9,7 @@ use tracing::warn;
 
 use crate::app::{App, Control, Ended, Options, configure};
 use crate::clock::Clock;
-use crate::config::settings::{ListenAddr, Loaded, Overrides, Settings};
+use crate::config::settings::{ListenAddr, Loaded, Overrides};
 use crate::telemetry::logs;
 
 /// Run the service.
@@ -59,26 +59,13 @@ impl Serve {
     }
 
     fn settings(&self) -> Result<Loaded, String> {
-        let text = match &self.config {
-            None => None,
-            Some(path) => {
-                let name = path.display().to_string();
-                let text = std::fs::read(path)
-                    .map_err(|error| format!("cannot read the settings {name}: {error}"))?;
-                Some((name, text))
-            }
-        };
-        let file = text
-            .as_ref()
-            .map(|(name, text)| (name.as_str(), text.as_slice()));
         let flags = Overrides {
             policies: self.policies.clone(),
             grpc: self.grpc.clone(),
             http: self.http.clone(),
             admin: self.admin.clone(),
         };
-        Settings::load(file, environment(), flags)
-            .map_err(|report| format!("settings refused:\n{report}"))
+        super::settings::load(self.config.as_deref(), flags)
     }
 
     async fn serve(self, loaded: Loaded) -> ExitCode {
@@ -114,13 +101,6 @@ impl Serve {
             Ended::AtOnce => ExitCode::from(super::FAILED),
         }
     }
-}
-
-/// The environment. What is not UTF-8 is shown as well as it can be: no setting is like that, and an
-/// error says so.
-fn environment() -> impl Iterator<Item = (String, String)> {
-    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
-    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
 }
 
 /// SIGHUP rereads, SIGTERM and SIGINT stop.

@@ -48,7 +48,10 @@ fn check_tells_every_problem_and_how_many() {
     let good = folder(POLICY);
     let (code, out, _) = run(&["check", text(good.path())]);
     assert_eq!(code, 0);
-    assert!(out.contains("1 files, 1 domains: no errors"), "{out}");
+    assert!(
+        out.contains("1 file, 1 domain: no errors, 0 warnings"),
+        "{out}"
+    );
 
     let bad = folder(
         "domain: shop\ndescriptors:\n  - key: a\n    rate_limit: { unit: minutes, requests_per_unit: 1 }\n  - kee: b\n",
@@ -61,7 +64,7 @@ fn check_tells_every_problem_and_how_many() {
     );
     assert!(out.contains("did you mean"), "{out}");
     assert!(out.contains("shop.yaml:5:5:"), "{out}");
-    assert!(err.contains("errors"), "{err}");
+    assert!(err.contains("3 errors, 0 warnings in 1 file\n"), "{err}");
 
     assert_eq!(run(&["check", "/nowhere"]).0, 1);
     assert_eq!(run(&["check"]).0, 2);
@@ -126,6 +129,169 @@ fn explain_reads_policies() {
     assert_eq!(run(&["explain", "shop", "user=x"]).0, 2);
 }
 
+#[test]
+fn explain_shows_a_descriptor_as_it_is_typed() {
+    let folder = folder(POLICY);
+    let path = text(folder.path());
+    let (_, out, _) = run(&[
+        "explain",
+        "--policies",
+        path,
+        "shop",
+        r"user=a\,b=c,x\=y=\\",
+    ]);
+    assert!(
+        out.starts_with("shop  user=a\\,b=c,x\\=y=\\\\  hits 1\n"),
+        "{out}"
+    );
+    assert!(out.contains("\nuser=a\\,b=c\n"), "{out}");
+}
+
+#[test]
+fn explain_names_the_domain_that_was_meant_or_a_few() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in 0..12 {
+        let policy = POLICY.replace("shop", &format!("area-{number:02}"));
+        std::fs::write(folder.path().join(format!("{number}.yaml")), policy).unwrap();
+    }
+    let explain = |domain| {
+        let (code, out, _) = run(&["explain", "--policies", text(folder.path()), domain, "a=b"]);
+        assert_eq!(code, 0);
+        out
+    };
+    let out = explain("Area_03");
+    assert!(
+        out.contains("`Area_03` is not configured (did you mean `area-03`?)"),
+        "{out}"
+    );
+    let out = explain("shop");
+    assert!(out.contains("(configured: area-00, area-01, "), "{out}");
+    assert!(out.contains("area-09 and 2 more)"), "{out}");
+}
+
+/// A folder with policies that only some settings accept, and those settings beside it.
+fn settings_decide() -> (tempfile::TempDir, [String; 3]) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| text(&folder.path().join(name)).to_owned();
+    let policies = path("policies");
+    std::fs::create_dir(&policies).unwrap();
+    let limit = "requests_per_unit: 5, unit: minute";
+    let burst =
+        format!("domain: a\ndescriptors: [{{key: k, rate_limit: {{{limit}, burst: 9}}}}]\n");
+    std::fs::write(format!("{policies}/a.yaml"), &burst).unwrap();
+    std::fs::write(format!("{policies}/b.yaml"), burst.replace("k,", "l,")).unwrap();
+    let good = path("good.conf");
+    let settings = format!(
+        "policies: {{path: '{policies}', merge_domains: true}}\ndefaults: {{algorithm: token_bucket}}\n"
+    );
+    std::fs::write(&good, settings).unwrap();
+    let bad = path("bad.conf");
+    std::fs::write(&bad, "defaults: {algorithm: bucket}\n").unwrap();
+    (folder, [policies, good, bad])
+}
+
+#[test]
+fn check_judges_policies_by_the_settings_they_are_served_with() {
+    let (_folder, [policies, good, bad]) = settings_decide();
+    // By the defaults a burst is out of place, and a domain may not stand twice.
+    let (code, out, err) = run(&["check", &policies]);
+    assert_eq!(code, 1);
+    assert!(out.contains("burst: only for token_bucket"), "{out}");
+    assert!(out.contains("duplicate domain"), "{out}");
+    assert!(err.contains("3 errors, 0 warnings in 2 files"), "{err}");
+    for arguments in [
+        &["check", "--config", &good][..],
+        &["check", "--config", &good, &policies],
+    ] {
+        let (code, out, err) = run(arguments);
+        assert_eq!((code, err.as_str()), (0, ""));
+        assert_eq!(out, "2 files, 1 domain: no errors, 0 warnings\n");
+    }
+    let (code, _, err) = run(&["check", "--config", &bad]);
+    assert_eq!(code, 1);
+    assert!(
+        err.contains("bad.conf:1:23: defaults.algorithm: unknown value"),
+        "{err}"
+    );
+    // The environment holds as it does for serve.
+    let checked = tollgate(&["check", "--merge-domains", &policies])
+        .env("TOLLGATE_DEFAULTS__ALGORITHM", "token_bucket")
+        .output()
+        .unwrap();
+    assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+    let checked = tollgate(&["check", &policies])
+        .env("TOLLGATE_THREADS", "many")
+        .output()
+        .unwrap();
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&checked.stderr).contains("TOLLGATE_THREADS"));
+}
+
+#[test]
+fn explain_reads_policies_with_the_settings_they_are_served_with() {
+    let (_folder, [policies, good, _]) = settings_decide();
+    let (code, _, err) = run(&["explain", "--policies", &policies, "a", "k=x"]);
+    assert_eq!(code, 1);
+    assert!(
+        err.contains("burst") && err.contains("duplicate domain"),
+        "{err}"
+    );
+    let (code, out, _) = run(&["explain", "--config", &good, "a", "l=x"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("burst 9"), "{out}");
+    let (first, second) = (format!("{policies}/a.yaml"), format!("{policies}/b.yaml"));
+    let (code, out, err) = run(&[
+        "explain",
+        "--config",
+        &good,
+        "--policies",
+        &first,
+        "--policies",
+        &second,
+        "a",
+        "l=x",
+    ]);
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("b.yaml:2:"), "{out}");
+    let both = ["explain", "--admin", "h:1", "--config", &good, "a", "k=x"];
+    assert_eq!(run(&both).0, 2);
+}
+
+#[test]
+fn check_reads_on_after_what_cannot_be_read() {
+    let bad = "domain: a\ndescriptors: 5\n";
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for name in ["one", "one/deep", "empty", "last"] {
+        std::fs::create_dir(path(name)).unwrap();
+    }
+    std::fs::write(path("one/a.yaml"), bad).unwrap();
+    std::fs::write(path("one/deep/b.yaml"), bad).unwrap();
+    std::fs::write(path("last/z.yaml"), bad).unwrap();
+    std::os::unix::fs::symlink("/nowhere", path("one/gone.yaml")).unwrap();
+    std::os::unix::fs::symlink(path("one"), path("one/deep/up")).unwrap();
+    let paths = ["one", "absent", "empty", "last"].map(|name| text(&path(name)).to_owned());
+    let mut arguments = vec!["check"];
+    arguments.extend(paths.iter().map(String::as_str));
+    let (code, out, err) = run(&arguments);
+    assert_eq!(code, 1);
+    for name in [
+        "one/a.yaml:2:14",
+        "one/deep/b.yaml:2:14",
+        "last/z.yaml:2:14",
+    ] {
+        assert!(out.contains(name), "{out}");
+    }
+    for name in [
+        "one/gone.yaml",
+        "one/deep/up is a link to a folder that contains it",
+        "absent does not exist",
+        "empty has no policy",
+    ] {
+        assert!(err.contains(name), "{err}");
+    }
+}
+
 #[tokio::test]
 async fn query_ends_with_the_last_answer() {
     let harness = Harness::with_policy(POLICY).await;
@@ -156,6 +322,39 @@ async fn query_ends_with_the_last_answer() {
         out.contains("counted  2 (by memory)") && out.contains("OVER_LIMIT"),
         "{out}"
     );
+    // Each command says which listener it wants.
+    let (http, grpc) = (harness.http.clone(), harness.grpc.clone());
+    tokio::task::spawn_blocking(move || {
+        for (arguments, wanted) in [
+            (
+                &["query", "--addr", &http, "shop", "user=x"][..],
+                "listen.grpc",
+            ),
+            (
+                &["explain", "--admin", &http, "shop", "user=x"],
+                "listen.admin",
+            ),
+            (
+                &["explain", "--admin", &grpc, "shop", "user=x"],
+                "the right listener?",
+            ),
+            (&["healthcheck", "--addr", &grpc], "the right listener?"),
+        ] {
+            let (code, _, err) = run(arguments);
+            assert_eq!(code, 1, "{arguments:?}");
+            assert!(err.contains(wanted), "{arguments:?}\n{err}");
+        }
+    })
+    .await
+    .unwrap();
+    for address in ["foo", "http://127.0.0.1:8081"] {
+        let (code, _, err) = run(&["query", "--addr", address, "shop", "user=x"]);
+        assert_eq!(code, 2);
+        assert!(
+            err.contains("no address") || err.contains("neither an address"),
+            "{err}"
+        );
+    }
     let health = harness.http.clone();
     let healthy = tokio::task::spawn_blocking(move || run(&["healthcheck", "--addr", &health]));
     assert_eq!(healthy.await.unwrap().0, 0);
@@ -163,6 +362,23 @@ async fn query_ends_with_the_last_answer() {
     assert_eq!(code, 1);
     assert!(err.contains("is Tollgate running there?"), "{err}");
     assert_eq!(run(&["healthcheck", "--addr", "127.0.0.1:1"]).0, 1);
+}
+
+#[tokio::test]
+async fn query_shows_a_denial_that_is_not_enforced() {
+    let policies = [("shop.yaml", POLICY)];
+    let settings = "defaults: { shadow_mode: true }\n";
+    let harness = Harness::start(&policies, settings).await.unwrap();
+    let address = harness.grpc.clone();
+    let asked = tokio::task::spawn_blocking(move || {
+        run(&["query", "--addr", &address, "shop", "user=x", "--hits", "3"])
+    });
+    let (code, out, _) = asked.await.unwrap();
+    assert_eq!(code, 0);
+    assert!(
+        out.starts_with("OK         (OVER_LIMIT, not enforced) 0 left of 2"),
+        "{out}"
+    );
 }
 
 /// A `tollgate serve` of its own process; killed when dropped.

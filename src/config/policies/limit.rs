@@ -223,11 +223,7 @@ impl Reader<'_, '_> {
     }
 
     /// The bucket's size, if it was written. None if a problem was noted.
-    fn burst(
-        &self,
-        algorithm: Option<Algorithm>,
-        notes: &mut Notes<'_>,
-    ) -> Option<Option<u32>> {
+    fn burst(&self, algorithm: Option<Algorithm>, notes: &mut Notes<'_>) -> Option<Option<u32>> {
         if self.map.is_bad("burst") {
             return None;
         }

@@ -182,6 +182,22 @@ fn variables_reach_single_domains() {
     let domains = loaded.unwrap().settings.domains;
     let names: Vec<&str> = domains.keys().map(String::as_str).collect();
     assert_eq!(names, ["My-Shop", "a__b", "other"]);
+    // What it cannot reach is told with the name that was meant.
+    let settings = Settings::load(
+        None,
+        pairs(&[("TOLLGATE_DOMAINS__MY_SHOP__SHADOW_MODE", "true")]),
+        Overrides::default(),
+    );
+    let source = Source {
+        name: "p.yaml",
+        text: b"domain: My-Shop\n",
+    };
+    let defaults = settings.unwrap().settings.policy_defaults();
+    let compiled = policies::load(&[source], &defaults).unwrap();
+    assert_eq!(
+        compiled.warnings.to_string(),
+        "settings: warning: domains.my_shop: no policy has this domain (did you mean \"My-Shop\"?)"
+    );
     assert_eq!(
         domains["My-Shop"].enforce_percent,
         Some(Number::clamped(20))

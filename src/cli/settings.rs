@@ -1,0 +1,33 @@
+//! The settings, for the commands that need them: the file, the environment, the flags.
+
+use std::path::Path;
+
+use crate::config::settings::{Loaded, Overrides, Settings};
+
+/// Puts the settings together.
+///
+/// # Errors
+/// If the file cannot be read or something in it, or in a variable, is refused; in words.
+pub(super) fn load(config: Option<&Path>, flags: Overrides) -> Result<Loaded, String> {
+    let text = match config {
+        None => None,
+        Some(path) => {
+            let name = path.display().to_string();
+            let text = std::fs::read(path)
+                .map_err(|error| format!("cannot read the settings {name}: {error}"))?;
+            Some((name, text))
+        }
+    };
+    let file = text
+        .as_ref()
+        .map(|(name, text)| (name.as_str(), text.as_slice()));
+    Settings::load(file, environment(), flags)
+        .map_err(|report| format!("settings refused:\n{report}"))
+}
+
+/// The environment. What is not UTF-8 is shown as well as it can be: no setting is like that, and an
+/// error says so.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+    std::env::vars_os().map(move |(name, value)| (text(name), text(value)))
+}
