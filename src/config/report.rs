@@ -87,7 +87,8 @@ impl fmt::Display for Report {
         }
         let omitted = self.omitted_errors.saturating_add(self.omitted_warnings);
         if omitted > 0 {
-            write!(f, "\nand {omitted} more problems")?;
+            let s = if omitted == 1 { "" } else { "s" };
+            write!(f, "\nand {omitted} more problem{s}")?;
         }
         Ok(())
     }

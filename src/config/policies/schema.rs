@@ -7,7 +7,8 @@ use super::fields::{Field, Kind, Level};
 /// JSON schema (draft 2020-12) of a policy file, for editors and other tools.
 ///
 /// Merge keys are carried out before a schema is applied, and texts may be written as numbers or
-/// booleans, since their source text is kept.
+/// booleans, since their source text is kept. Null is as good as not written, so it stands only
+/// where a field may be left out.
 #[must_use]
 pub fn schema() -> Value {
     let mut definitions = Map::new();
@@ -99,7 +100,9 @@ fn property(field: &Field) -> Value {
         Kind::Word {
             words,
             any_case: true,
-        } => json!({ "anyOf": [{ "enum": words }, { "pattern": pattern(words) }] }),
+        } => {
+            json!({ "anyOf": [{ "enum": words }, { "type": "string", "pattern": pattern(words) }] })
+        }
         Kind::Word { words, .. } => json!({ "enum": words }),
         Kind::Flag => json!({ "type": "boolean" }),
         Kind::Count { min, max } => json!({ "type": "integer", "minimum": min, "maximum": max }),
@@ -107,13 +110,32 @@ fn property(field: &Field) -> Value {
         Kind::Map(level) => reference(level),
         Kind::Free => json!({ "type": "object" }),
     };
-    schema["description"] = json!(field.doc);
     if field.kind == Kind::Text && field.default.is_empty() {
         schema["minLength"] = json!(1);
     }
+    if !field.default.is_empty() {
+        schema = or_null(schema);
+    }
+    schema["description"] = json!(field.doc);
     if let Kind::Flag = field.kind {
         schema["default"] = json!(field.default == "true");
     }
+    schema
+}
+
+/// The same, or null. `anyOf` only where it must be: editors tell little of what it refuses.
+fn or_null(mut schema: Value) -> Value {
+    if let Some(words) = schema.get_mut("enum").and_then(Value::as_array_mut) {
+        words.push(Value::Null);
+        return schema;
+    }
+    let mut types = match schema.get("type") {
+        Some(Value::Array(types)) => types.clone(),
+        Some(one) => vec![one.clone()],
+        None => return json!({ "anyOf": [schema, { "type": "null" }] }),
+    };
+    types.push(json!("null"));
+    schema["type"] = Value::Array(types);
     schema
 }
 

@@ -405,6 +405,14 @@ fn the_schema_has_every_field() {
         let property = &level["properties"][field.name];
         assert_eq!(property["description"], field.doc, "{}", field.name);
         assert_eq!(level["additionalProperties"], false);
+        // Null is as good as not written, for what may be left out.
+        let is_in = |list: &serde_json::Value, null: serde_json::Value| {
+            list.as_array().is_some_and(|list| list.contains(&null))
+        };
+        let null_too = is_in(&property["type"], "null".into())
+            || is_in(&property["enum"], serde_json::Value::Null)
+            || is_in(&property["anyOf"], serde_json::json!({ "type": "null" }));
+        assert_eq!(null_too, !field.default.is_empty(), "{}", field.name);
     }
     assert_eq!(schema["properties"]["domain"]["minLength"], 1);
     assert_eq!(schema["required"], serde_json::json!(["domain"]));
