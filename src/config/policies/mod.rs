@@ -19,6 +19,7 @@ mod compile;
 mod diff;
 mod fields;
 mod flat;
+mod grammar;
 mod limit;
 mod metadata;
 mod node;

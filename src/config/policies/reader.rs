@@ -11,6 +11,7 @@ use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
+use super::grammar;
 use super::node::{Entry, Kind, Node, Scalar};
 use crate::config::report::{Notes, Path, Pos, Said};
 
@@ -30,10 +31,11 @@ pub(super) fn read<'t>(text: &'t str, notes: &mut Notes<'_>) -> Option<Node<'t>>
     for event in Parser::new_from_str(text) {
         let step = match event {
             Ok((event, span)) => builder.event(event, span),
-            Err(error) => Err(Stop {
-                pos: position(error.marker()),
-                said: grammar(error.info()),
-            }),
+            Err(error) => {
+                let pos = position(error.marker());
+                let said = grammar::explain(error.info(), text, pos);
+                Err(Stop { pos, said })
+            }
         };
         if let Err(stop) = step {
             notes.error(stop.pos, &Path::Root, stop.said);
@@ -263,48 +265,6 @@ fn shown(tag: &Tag) -> Cow<'_, str> {
         format!("{}{}", tag.handle, tag.suffix).into()
     }
 }
-
-/// What the grammar's reader says, with what is mostly behind it.
-fn grammar(info: &str) -> Said {
-    let message = format!("not YAML: {info}");
-    let hint = GRAMMAR_HINTS
-        .iter()
-        .find(|(part, _)| info.contains(part))
-        .map(|(_, hint)| *hint);
-    match hint {
-        Some(hint) => Said::with_hint(message, hint),
-        None => message.into(),
-    }
-}
-
-const GRAMMAR_HINTS: &[(&str, &str)] = &[
-    (
-        "anchor",
-        "quote a text that begins with `*` or `&`: without quotes it is an alias or an anchor",
-    ),
-    ("tab", "indent with spaces"),
-    (
-        "valid YAML whitespace",
-        "put a space, not a tab, after the colon",
-    ),
-    (
-        "mapping values are not allowed",
-        "quote a text that has `: ` in it; otherwise check the indentation",
-    ),
-    (
-        "quoted scalar",
-        "a quote may not be closed, or its text goes on at too little indentation",
-    ),
-    ("unexpected character", "quote a text that begins with it"),
-    (
-        "invalid indentation",
-        "what is inside brackets is indented deeper than what they belong to",
-    ),
-    (
-        "did not find expected '-'",
-        "check the indentation of this line against the one above",
-    ),
-];
 
 /// saphyr-parser counts lines from 1 and columns from 0.
 fn position(marker: &saphyr_parser::Marker) -> Pos {

@@ -285,7 +285,11 @@ fn unknown(level: Level, entry: &FlatEntry<'_>, path: &Path<'_>, notes: &mut Not
         .filter(|field| field.name == entry.name)
         .map(|field| field.level.place())
         .collect();
-    let said = if !elsewhere.is_empty() {
+    let glued = entry.name.split_once(':').map(|(key, _)| key);
+    let said = if let Some(key) = glued.filter(|key| level.field(key).is_some()) {
+        let hint = format!("put a space after the colon of {key}");
+        Said::with_hint(message, hint)
+    } else if !elsewhere.is_empty() {
         Said::with_hint(message, format!("it belongs {}", elsewhere.join(", or ")))
     } else if let Some(near) = nearest(&entry.name, level.fields().map(|field| field.name)) {
         Said::with_hint(message, format!("did you mean {}?", quoted(near)))
