@@ -12,6 +12,7 @@ use super::PolicyDefaults;
 use super::limit;
 use super::replaces::Names;
 use super::rule_path;
+use super::unreachable::{self, Patterns};
 use super::walk::RawMap;
 use crate::config::report::{Notes, Path, Pos, Problem, Report, Said, Severity};
 use crate::config::suggest::{nearest, quoted};
@@ -118,10 +119,17 @@ struct Domain<'a, 't> {
     defaults: &'a PolicyDefaults,
     report: &'a mut Report,
     names: Names<'t>,
+    /// Patterns that may still be compared with each other.
+    comparisons: u32,
 }
 
-/// The descriptors of one level by key and value, and where they stand.
-type Seen<'t> = HashMap<(&'t str, &'t str), (&'t Arc<str>, Pos)>;
+/// The descriptors of one level.
+#[derive(Debug, Default)]
+struct Seen<'t> {
+    /// By key and value, and where they stand.
+    known: HashMap<(&'t str, &'t str), (&'t Arc<str>, Pos)>,
+    patterns: Patterns<'t>,
+}
 
 /// Where a descriptor stands: its file, its place there, and the descriptors above it.
 #[derive(Clone, Copy)]
@@ -151,11 +159,12 @@ impl<'a, 't> Domain<'a, 't> {
             defaults,
             report,
             names: Names::default(),
+            comparisons: unreachable::BUDGET,
         }
     }
 
     fn compile(mut self, files: &[&'t File<'t>]) -> DomainSpec {
-        let mut seen = Seen::new();
+        let mut seen = Seen::default();
         let mut descriptors = Vec::new();
         for (file, raw) in files {
             let place = Place {
@@ -216,7 +225,7 @@ impl<'a, 't> Domain<'a, 't> {
             detailed_metric: raw.flag("detailed_metric"),
             value_to_metric: raw.flag("value_to_metric"),
             rule,
-            descriptors: self.level(raw, inner, &mut Seen::new()),
+            descriptors: self.level(raw, inner, &mut Seen::default()),
         }
     }
 
@@ -286,9 +295,15 @@ impl<'a, 't> Domain<'a, 't> {
             notes.error(pos, place.path, said);
             return;
         }
-        match seen.entry((key, value)) {
+        match seen.known.entry((key, value)) {
             Entry::Vacant(vacant) => {
                 vacant.insert((place.file, raw.pos));
+                let (file, pos) = (place.file, raw.pos);
+                let here = unreachable::Place { file, pos };
+                let said = seen.patterns.add(key, value, here, &mut self.comparisons);
+                if let Some(said) = said {
+                    notes.warning(pos, place.path, said);
+                }
             }
             Entry::Occupied(first) => {
                 let (file, pos) = first.get();

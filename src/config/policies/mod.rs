@@ -27,6 +27,7 @@ mod reader;
 mod replaces;
 mod rule_path;
 mod schema;
+mod unreachable;
 mod walk;
 
 #[cfg(test)]
