@@ -109,3 +109,15 @@ async fn the_first_ten_minutes_go_as_told() {
     }
     assert_eq!(ran, ["check", "check", "query", "explain"]);
 }
+
+#[test]
+fn every_metric_is_named() {
+    let (_, text) = readme();
+    for instrument in tollgate::telemetry::instruments::ALL {
+        let name = instrument.name.replace('.', "_");
+        assert!(
+            text.contains(&format!("`{name}")),
+            "README.md does not name {name}"
+        );
+    }
+}
