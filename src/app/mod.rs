@@ -22,7 +22,7 @@ pub use policies::LoadError;
 
 use crate::admin::{AdminState, Status};
 use crate::clock::Clock;
-use crate::config::settings::{Loaded, Settings};
+use crate::config::settings::{Listen, Loaded, Settings};
 use crate::event::{Events, Reloaded};
 use crate::pipeline::Pipeline;
 use crate::provider::watch::{WatchConfig, Watcher};
@@ -86,7 +86,6 @@ pub struct App {
     http: HttpServer,
     admin: HttpServer,
     reloader: Arc<Reloader>,
-    watcher: Option<Watcher>,
 }
 
 /// Why an App does not start.
@@ -129,13 +128,13 @@ impl App {
         let telemetry = Arc::new(Telemetry::new(clock.clone())?);
         // Before the first reading, so that no change falls between the two.
         let watcher = watch(&settings).await;
-        let loaded = policies::load(&settings, &*telemetry, &clock)?;
+        let found = policies::Found::read(&settings, watcher.as_ref());
+        let last = found.fingerprint;
+        let loaded = policies::load(found, &settings, &*telemetry, &clock)?;
         if !loaded.warnings.is_empty() {
             warn!("policies have warnings:\n{}", loaded.warnings);
         }
-        let grpc = bind("grpc", configure::address(&settings.listen.grpc)).await?;
-        let http = bind("http", configure::address(&settings.listen.http)).await?;
-        let admin = bind("admin", configure::address(&settings.listen.admin)).await?;
+        let [grpc, http, admin] = listen(&settings.listen).await?;
 
         let store = Arc::new(MemoryStore::new(configure::memory(&settings)));
         let status = Arc::new(Status::default());
@@ -172,6 +171,8 @@ impl App {
             telemetry,
             pipeline: Arc::clone(&pipeline),
             status: Arc::clone(&status),
+            watcher,
+            last: Mutex::new(last),
             specs: Mutex::new(loaded.specs),
         });
         status.set_serving(true);
@@ -186,7 +187,6 @@ impl App {
             http,
             admin,
             reloader,
-            watcher,
         };
         app.announce();
         Ok(app)
@@ -229,7 +229,7 @@ impl App {
                     }
                     Some(Control::Stop) | None => break,
                 },
-                () = changed(self.watcher.as_ref()) => {
+                () = changed(self.reloader.watcher.as_ref()) => {
                     let reloader = Arc::clone(&self.reloader);
                     reload::off_the_runtime(move || reloader.policies()).await;
                 }
@@ -290,10 +290,18 @@ impl App {
     }
 }
 
-async fn bind(listener: &'static str, address: Address) -> Result<Listener, StartError> {
-    Listener::bind(&address)
-        .await
-        .map_err(|source| StartError::Bind { listener, source })
+/// The listeners `grpc`, `http` and `admin`.
+async fn listen(addresses: &Listen) -> Result<[Listener; 3], StartError> {
+    let bind = async |listener, address| {
+        Listener::bind(&configure::address(address))
+            .await
+            .map_err(|source| StartError::Bind { listener, source })
+    };
+    Ok([
+        bind("grpc", &addresses.grpc).await?,
+        bind("http", &addresses.http).await?,
+        bind("admin", &addresses.admin).await?,
+    ])
 }
 
 async fn watch(settings: &Settings) -> Option<Watcher> {

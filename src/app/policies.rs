@@ -7,7 +7,8 @@ use crate::config::policies::{self as policy_files, Source};
 use crate::config::settings::Settings;
 use crate::event::Meters;
 use crate::policy::{DomainSpec, Policies};
-use crate::provider::files::{self, PolicyFile, ReadError};
+use crate::provider::files::{self, Fingerprint, PolicyFile, ReadError};
+use crate::provider::watch::Watcher;
 
 /// Why policies do not take effect.
 #[derive(Debug, thiserror::Error)]
@@ -30,13 +31,33 @@ pub(super) struct LoadedPolicies {
     pub(super) specs: Vec<DomainSpec>,
 }
 
-/// Reads the policies that `settings` name.
+/// What is under the policies path.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) files: Result<Vec<PolicyFile>, ReadError>,
+    pub(super) fingerprint: Fingerprint,
+}
+
+impl Found {
+    /// Reads what `settings` name, and tells the watcher, so that it knows what to compare with.
+    pub(super) fn read(settings: &Settings, watcher: Option<&Watcher>) -> Self {
+        let files = files::read(&settings.policies.path);
+        let fingerprint = Fingerprint::of(&files);
+        if let Some(watcher) = watcher {
+            watcher.was_read(fingerprint);
+        }
+        Self { files, fingerprint }
+    }
+}
+
+/// Compiles what was read by the rules of `settings`.
 pub(super) fn load(
+    found: Found,
     settings: &Settings,
     meters: &dyn Meters,
     clock: &Clock,
 ) -> Result<LoadedPolicies, LoadError> {
-    let files = files::read(&settings.policies.path)?;
+    let files = found.files?;
     let sources: Vec<Source<'_>> = files
         .iter()
         .map(|PolicyFile { name, bytes }| Source { name, text: bytes })
@@ -47,7 +68,7 @@ pub(super) fn load(
     let policies = Policies::new(compiled.domains, meters);
     let status = PolicyStatus {
         path: settings.policies.path.display().to_string(),
-        hash: hash(&files),
+        hash: found.fingerprint.to_string(),
         files: files.into_iter().map(|file| file.name).collect(),
         loaded_at_ms: clock.now().as_millis(),
         domains: policies.domain_count(),
@@ -61,23 +82,3 @@ pub(super) fn load(
         specs,
     })
 }
-
-/// The same for the same files, on every replica.
-fn hash(files: &[PolicyFile]) -> String {
-    let mut hasher = blake3::Hasher::new();
-    for PolicyFile { name, bytes } in files {
-        for part in [name.as_bytes(), bytes] {
-            hasher.update(&u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-            hasher.update(part);
-        }
-    }
-    hasher
-        .finalize()
-        .to_hex()
-        .chars()
-        .take(HASH_DIGITS)
-        .collect()
-}
-
-/// Enough to tell two versions apart at a glance.
-const HASH_DIGITS: usize = 16;

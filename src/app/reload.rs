@@ -8,13 +8,15 @@ use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use super::configure;
-use super::policies::{self, LoadError, LoadedPolicies};
+use super::policies::{self, Found, LoadError, LoadedPolicies};
 use crate::admin::Status;
 use crate::config::policies::diff;
 use crate::config::settings::{Loaded, SettingChange, Settings};
 use crate::event::{Events, Reloaded};
 use crate::pipeline::Pipeline;
 use crate::policy::DomainSpec;
+use crate::provider::files::Fingerprint;
+use crate::provider::watch::Watcher;
 use crate::telemetry::Telemetry;
 use crate::telemetry::logs::LogHandle;
 
@@ -26,6 +28,10 @@ pub(super) struct Reloader {
     pub(super) telemetry: Arc<Telemetry>,
     pub(super) pipeline: Arc<Pipeline>,
     pub(super) status: Arc<Status>,
+    /// Has to know what was read, and when.
+    pub(super) watcher: Option<Watcher>,
+    /// What the files were when they were read last.
+    pub(super) last: Mutex<Fingerprint>,
     /// The rules in force as they were written.
     pub(super) specs: Mutex<Vec<DomainSpec>>,
 }
@@ -43,7 +49,24 @@ impl Reloader {
             Ok(loaded) => self.apply(loaded),
             Err(error) => error!("the settings in force stay: {error}"),
         }
-        self.policies();
+        let (found, _) = self.read();
+        self.take(found);
+    }
+
+    /// Reads the policies again, since they may have changed; what was read already is left alone.
+    pub(super) fn policies(&self) {
+        let (found, is_new) = self.read();
+        if is_new {
+            self.take(found);
+        }
+    }
+
+    /// What is there now, and whether it is not what was there before.
+    fn read(&self) -> (Found, bool) {
+        let found = Found::read(&self.settings.load(), self.watcher.as_ref());
+        let now = found.fingerprint;
+        let is_new = std::mem::replace(&mut *self.last.lock(), now) != now;
+        (found, is_new)
     }
 
     /// Takes over what may change while running, and says what may not.
@@ -71,10 +94,10 @@ impl Reloader {
         info!("settings in force anew: {}", list(&changes.applied));
     }
 
-    /// Reads the policies again.
-    pub(super) fn policies(&self) {
+    /// Puts in force what was read.
+    fn take(&self, found: Found) {
         let settings = self.settings.load();
-        let loaded = policies::load(&settings, &*self.telemetry, self.pipeline.clock());
+        let loaded = policies::load(found, &settings, &*self.telemetry, self.pipeline.clock());
         self.telemetry.reloaded(Reloaded {
             accepted: loaded.is_ok(),
         });

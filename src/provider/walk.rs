@@ -42,6 +42,9 @@ impl Tree {
     /// Walks `path`, a policy file of any name or a folder of `*.yaml` and `*.yml` files. Names
     /// that start with a dot are left out, links are followed.
     pub(super) fn fill(&mut self, path: &Path) -> Result<(), ReadError> {
+        if path.as_os_str().is_empty() {
+            return Err(ReadError::NoPath);
+        }
         let metadata = fs::metadata(path).map_err(|error| match error.kind() {
             io::ErrorKind::NotFound => ReadError::Missing(path.to_owned()),
             _ => unreadable(path, error),

@@ -122,6 +122,29 @@ async fn a_folder_that_is_gone_keeps_the_last_good_policy() {
 }
 
 #[tokio::test]
+async fn a_change_that_a_hangup_saw_and_the_watcher_did_not_can_be_taken_back() {
+    let harness = Harness::with_policy(&policy(4)).await;
+    // Well within the time that the watcher waits for quiet.
+    harness.write("policy.yaml", &policy(5));
+    harness.tell(Control::Reload).await;
+    comes_to(&harness, Some(5)).await;
+    harness.write("policy.yaml", &policy(4));
+    comes_to(&harness, Some(4)).await;
+    // Half a file that a hangup read is not what is refused for good.
+    harness.write("policy.yaml", "domain: shop\ndescriptors:\n  - ke");
+    harness.tell(Control::Reload).await;
+    until("readyz tells", async || {
+        harness.get("/readyz").await.1.contains("refused")
+    })
+    .await;
+    harness.write("policy.yaml", &policy(4));
+    until("readyz tells no more", async || {
+        !harness.get("/readyz").await.1.contains("refused")
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn reloads_under_load_cost_no_call() {
     let harness = Harness::with_policy(&policy(1_000_000)).await;
     let mut callers = Vec::new();

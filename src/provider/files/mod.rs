@@ -5,6 +5,7 @@
 //! moment: it reads twice and starts over if anything changed, so that two halves of two versions
 //! never become policies. It does not look into the files.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -66,6 +67,9 @@ pub enum ReadError {
          folder that has the policies", .0.display()
     )]
     Missing(PathBuf),
+    /// The path is empty.
+    #[error("the policies path is empty; name the file or folder that has the policies")]
+    NoPath,
     /// A pipe, socket or device.
     #[error("{} is not a file or folder; remove it or rename it to end otherwise", .0.display())]
     NotAFile(PathBuf),
@@ -111,12 +115,15 @@ impl ReadError {
     }
 }
 
-/// Tells contents apart: of files, or of the reason why there are none.
+/// Tells contents apart: of files, or of the reason why there are none. BLAKE3 over names and bytes,
+/// so the same files have the same one on every replica; it is shown as its first 16 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fingerprint([u8; 32]);
+pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    pub(super) fn of(read: &Result<Vec<PolicyFile>, ReadError>) -> Self {
+    /// That of what [`read`] returned.
+    #[must_use]
+    pub fn of(read: &Result<Vec<PolicyFile>, ReadError>) -> Self {
         let mut hasher = blake3::Hasher::new();
         let mut part = |bytes: &[u8]| {
             let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -134,6 +141,15 @@ impl Fingerprint {
             Err(error) => part(error.to_string().as_bytes()),
         }
         Self(*hasher.finalize().as_bytes())
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0
+            .iter()
+            .take(BYTES_SHOWN)
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -211,11 +227,14 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
+/// Enough of a fingerprint to tell two versions apart at a glance.
+const BYTES_SHOWN: usize = 8;
+
 /// How often to start over when files change while they are read.
 const ATTEMPTS: u32 = 3;
 
 /// Most of one file: a hundred thousand rules take a sixth of it.
-const MAX_FILE_BYTES: u64 = 64 << 20;
+pub const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// Most of all files.
 const MAX_TOTAL_BYTES: u64 = 256 << 20;

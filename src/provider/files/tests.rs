@@ -248,4 +248,12 @@ fn fingerprints_tell_contents_names_and_errors_apart() {
     for (i, one) in all.iter().enumerate() {
         assert!(!all[..i].contains(one), "{i}");
     }
+    let shown = a.to_string();
+    assert!(shown.len() == 16 && shown.bytes().all(|b| b.is_ascii_hexdigit()));
+}
+
+#[test]
+fn an_empty_path_is_told_as_such() {
+    let error = refused(Path::new(""), "the policies path is empty");
+    assert!(matches!(error, ReadError::NoPath), "{error:?}");
 }

@@ -1,7 +1,7 @@
 //! Says when policies may have changed and stand still again.
 //!
 //! [`Watcher::changed`] returns once for every burst of changes after which the files read
-//! differently than before: edits in place, files renamed over, added or removed, the folder
+//! differently than whoever reads them last did: edits in place, files renamed over, added or removed, the folder
 //! replaced, gone or back, any link on the way turned elsewhere (Kubernetes' `..data`). A touch or
 //! a temporary file of an editor changes nothing and is not told. Reading a folder that is gone
 //! fails, and that is a change too: whoever reads then finds out, and keeps what it has.
@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
@@ -52,6 +53,7 @@ impl Default for WatchConfig {
 #[derive(Debug)]
 pub struct Watcher {
     changes: Arc<Notify>,
+    known: Arc<Known>,
     task: JoinHandle<()>,
 }
 
@@ -62,16 +64,31 @@ impl Watcher {
         let changes = Arc::new(Notify::new());
         let tell = Arc::clone(&changes);
         let watch = Watch::start(path, config, KERNEL).await;
+        let known = Arc::clone(&watch.known);
         let task = tokio::spawn(watch.run(move |changed| {
             if changed {
                 tell.notify_one();
             }
         }));
-        Self { changes, task }
+        Self {
+            changes,
+            known,
+            task,
+        }
     }
 
-    /// Waits until the files read differently than when this last returned, or than at the start,
-    /// and have been quiet. Cancel-safe.
+    /// Tells what was read just now, so that later looks are compared with it. Whoever reads at
+    /// other times than when [`Watcher::changed`] returns must tell, or a change that is taken back
+    /// between two looks stays unseen: they read it, and no look ever did.
+    pub fn was_read(&self, what: Fingerprint) {
+        if self.known.replace(what) {
+            // What was seen last may be older than what was read, or newer.
+            self.known.noise.notify_one();
+        }
+    }
+
+    /// Waits until the files read differently than when this last returned, than at the start, or
+    /// than [`Watcher::was_read`] told, and have been quiet. Cancel-safe.
     pub async fn changed(&self) {
         self.changes.notified().await;
     }
@@ -89,8 +106,23 @@ struct Watch {
     config: WatchConfig,
     open: Open,
     eyes: Option<Eyes>,
-    seen: Option<Fingerprint>,
+    known: Arc<Known>,
+}
+
+/// What is shared with those who read the files.
+#[derive(Debug, Default)]
+struct Known {
+    /// What was seen or read last; none if looking failed.
+    last: Mutex<Option<Fingerprint>>,
+    /// Something may have changed.
     noise: Arc<Notify>,
+}
+
+impl Known {
+    /// Takes over what was seen or read; says whether it is another than before.
+    fn replace(&self, what: Fingerprint) -> bool {
+        self.last.lock().replace(what) != Some(what)
+    }
 }
 
 impl Watch {
@@ -100,8 +132,7 @@ impl Watch {
             config,
             open,
             eyes: None,
-            seen: None,
-            noise: Arc::new(Notify::new()),
+            known: Arc::default(),
         };
         watch.look().await;
         watch
@@ -115,7 +146,7 @@ impl Watch {
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = self.noise.notified() => debounce.noise(Instant::now()),
+                () = self.known.noise.notified() => debounce.noise(Instant::now()),
                 _ = poll.tick() => {
                     if self.differs().await {
                         debounce.noise(Instant::now());
@@ -132,10 +163,11 @@ impl Watch {
     /// Looks at the files; says whether they read differently than before. If looking itself
     /// failed, they may.
     async fn look(&mut self) -> bool {
-        let now = self.with_eyes(Eyes::look).await;
-        let changed = now.is_none() || now != self.seen;
-        self.seen = now;
-        changed
+        let Some(now) = self.with_eyes(Eyes::look).await else {
+            *self.known.last.lock() = None;
+            return true;
+        };
+        self.known.replace(now)
     }
 
     async fn differs(&mut self) -> bool {
@@ -147,10 +179,9 @@ impl Watch {
         &mut self,
         work: impl FnOnce(&mut Eyes) -> T + Send + 'static,
     ) -> Option<T> {
-        let mut eyes = self
-            .eyes
-            .take()
-            .unwrap_or_else(|| Eyes::new(self.path.clone(), Arc::clone(&self.noise), self.open));
+        let mut eyes = self.eyes.take().unwrap_or_else(|| {
+            Eyes::new(self.path.clone(), Arc::clone(&self.known.noise), self.open)
+        });
         let done = spawn_blocking(move || {
             let result = work(&mut eyes);
             (eyes, result)

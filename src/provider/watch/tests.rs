@@ -299,6 +299,26 @@ async fn a_change_that_nobody_waited_for_is_told_later() {
 }
 
 #[tokio::test]
+async fn what_somebody_read_and_no_look_saw_is_told_when_it_is_gone() {
+    let scene = Scene::new("p", one_file).await;
+    let read = || Fingerprint::of(&files::read(&scene.path));
+    // Written, read and taken back before anybody looked.
+    let before = read();
+    fs::write(scene.path.join("a.yaml"), "2").unwrap();
+    scene.watcher.was_read(read());
+    fs::write(scene.path.join("a.yaml"), "1").unwrap();
+    assert_eq!(read(), before);
+    scene.reads("1").await;
+    // Half a file, read by somebody who came too early, who is told even if nothing happens after.
+    let half = vec![files::PolicyFile {
+        name: "a.yaml".to_owned(),
+        bytes: Vec::new(),
+    }];
+    scene.watcher.was_read(Fingerprint::of(&Ok(half)));
+    scene.reads("1").await;
+}
+
+#[tokio::test]
 async fn a_look_that_fails_is_tried_again() {
     static LOOKS: AtomicU32 = AtomicU32::new(0);
     const BROKEN_AT_FIRST: Open = |handler| {
