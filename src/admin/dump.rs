@@ -82,6 +82,7 @@ fn dump(state: &AdminState) -> Value {
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "settings": (state.settings)(),
+        "settings_refused": state.status.settings_problem(),
         "policies": state.status.policies(),
         "domains": domains,
     })

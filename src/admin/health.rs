@@ -3,7 +3,7 @@
 //! | path | answers |
 //! |---|---|
 //! | `/livez` | 200 as long as the process can answer |
-//! | `/readyz` | 200 while traffic is wanted, else 503; its body tells whether the last policies were refused |
+//! | `/readyz` | 200 while traffic is wanted, else 503; its body tells whether the last policies or settings were refused |
 //! | `/healthcheck` | 200 `OK` or 500, as envoyproxy/ratelimit has it |
 //! | `/metrics` | Prometheus' text format |
 
@@ -13,7 +13,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
-use super::AdminState;
+use super::{AdminState, brief};
 
 /// The routes of the `http` listener; `metrics` says whether `/metrics` is among them.
 pub fn routes(state: AdminState, metrics: bool) -> Router {
@@ -37,10 +37,17 @@ async fn readyz(State(state): State<AdminState>) -> Response {
         "policies: {} rules in {} domains, hash {}\n",
         policies.rules, policies.domains, policies.hash
     ));
-    if let Some(why) = policies.refused {
-        body.push_str("policies refused: the last change did not take effect:\n");
-        body.push_str(&why);
-        body.push('\n');
+    let refused = [
+        ("policies", policies.refused),
+        ("settings", state.status.settings_problem()),
+    ];
+    for (what, why) in refused {
+        if let Some(why) = why {
+            let why = brief(&why, "/config_dump on the admin listener");
+            body.push_str(&format!(
+                "{what} refused: the last change did not take effect:\n{why}\n"
+            ));
+        }
     }
     let code = if ready {
         StatusCode::OK

@@ -5,6 +5,7 @@
 //! is). They look and tell; nothing here changes anything. What they show is handed over by `app`
 //! as plain values and closures ([`AdminState`]).
 
+mod brief;
 pub mod dump;
 pub mod explain;
 pub mod health;
@@ -14,6 +15,7 @@ mod status;
 use std::fmt;
 use std::sync::Arc;
 
+pub(crate) use brief::brief;
 pub use status::{PolicyStatus, Status};
 
 use crate::pipeline::Pipeline;

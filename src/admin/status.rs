@@ -10,6 +10,8 @@ use serde::Serialize;
 pub struct Status {
     serving: AtomicBool,
     policies: RwLock<PolicyStatus>,
+    /// Why the last attempt to read the settings anew failed, if it did.
+    settings_refused: RwLock<Option<String>>,
 }
 
 /// The policies in force, and the last attempt to replace them.
@@ -57,5 +59,33 @@ impl Status {
     /// Policies were refused; what was in force still is.
     pub fn refused(&self, why: String) {
         self.policies.write().refused = Some(why);
+    }
+
+    /// Whether the last attempt to read the policies anew failed.
+    #[must_use]
+    pub fn are_policies_refused(&self) -> bool {
+        self.policies.read().refused.is_some()
+    }
+
+    /// Why the last attempt to read the settings anew failed, if it did; what was in force still is.
+    #[must_use]
+    pub fn settings_problem(&self) -> Option<String> {
+        self.settings_refused.read().clone()
+    }
+
+    /// Whether the last attempt to read the settings anew failed.
+    #[must_use]
+    pub fn are_settings_refused(&self) -> bool {
+        self.settings_refused.read().is_some()
+    }
+
+    /// Settings took effect.
+    pub fn settings_accepted(&self) {
+        *self.settings_refused.write() = None;
+    }
+
+    /// Settings were refused; what was in force still is.
+    pub fn settings_refused(&self, why: String) {
+        *self.settings_refused.write() = Some(why);
     }
 }

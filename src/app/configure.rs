@@ -3,6 +3,7 @@
 use std::num::NonZero;
 use std::thread::available_parallelism;
 
+use crate::admin::Status;
 use crate::config::settings::{self, ListenAddr, Settings, Threads};
 use crate::pipeline::{Caps, Pipeline};
 use crate::store::MemoryConfig;
@@ -81,7 +82,7 @@ pub(crate) fn format(settings: &Settings) -> logs::Format {
     }
 }
 
-pub(super) fn readings(pipeline: &Pipeline, service: &Service) -> Readings {
+pub(super) fn readings(pipeline: &Pipeline, service: &Service, status: &Status) -> Readings {
     let store = pipeline.store().stats();
     let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     Readings {
@@ -91,6 +92,8 @@ pub(super) fn readings(pipeline: &Pipeline, service: &Service) -> Readings {
         overflow_decisions: store.overflow_decisions,
         overflow_refunds: store.overflow_refunds_ignored,
         rules: count(pipeline.snapshot().policies().rule_count()),
+        policies_refused: status.are_policies_refused(),
+        settings_refused: status.are_settings_refused(),
         in_flight: count(service.in_flight()),
     }
 }

@@ -6,7 +6,7 @@
 //! where it listens.
 
 pub(crate) mod configure;
-mod policies;
+pub(crate) mod policies;
 mod reload;
 
 use std::sync::Arc;
@@ -34,6 +34,7 @@ use crate::transport::json::JsonError;
 use crate::transport::listener::{Address, BindError, Listener};
 use crate::transport::server::{Server, ServerError};
 use crate::transport::{HealthReporter, Service};
+use policies::LoadedPolicies;
 use reload::Reloader;
 
 /// What an App is made of.
@@ -128,12 +129,8 @@ impl App {
         let telemetry = Arc::new(Telemetry::new(clock.clone())?);
         // Before the first reading, so that no change falls between the two.
         let watcher = watch(&settings).await;
-        let found = policies::Found::read(&settings, watcher.as_ref());
-        let last = found.fingerprint;
-        let loaded = policies::load(found, &settings, &*telemetry, &clock)?;
-        if !loaded.warnings.is_empty() {
-            warn!("policies have warnings:\n{}", loaded.warnings);
-        }
+        let loaded = LoadedPolicies::first(&settings, watcher.as_ref(), &*telemetry, &clock)?;
+        reload::tell_warnings(&loaded.warnings.to_string());
         let [grpc, http, admin] = listen(&settings.listen).await?;
 
         let store = Arc::new(MemoryStore::new(configure::memory(&settings)));
@@ -152,7 +149,7 @@ impl App {
             configure::response(&settings),
             configure::limits(&settings),
         ));
-        telemetry.observe(readings(&pipeline, &service));
+        telemetry.observe(readings(&pipeline, &service, &status));
         let health = HealthReporter::new();
         let grpc = Server::start(configure::server(&settings), grpc, &service, &health)?;
 
@@ -172,8 +169,8 @@ impl App {
             pipeline: Arc::clone(&pipeline),
             status: Arc::clone(&status),
             watcher,
-            last: Mutex::new(last),
-            specs: Mutex::new(loaded.specs),
+            last: Mutex::new(loaded.written.fingerprint),
+            in_force: Arc::new(ArcSwap::from_pointee(loaded.written)),
         });
         status.set_serving(true);
         health.set_serving(true).await;
@@ -330,9 +327,11 @@ async fn second_stop(control: &mut mpsc::Receiver<Control>) {
 fn readings(
     pipeline: &Arc<Pipeline>,
     service: &Arc<Service>,
+    status: &Arc<Status>,
 ) -> impl Fn() -> Readings + Send + Sync + 'static {
     let (pipeline, service) = (Arc::clone(pipeline), Arc::clone(service));
-    move || configure::readings(&pipeline, &service)
+    let status = Arc::clone(status);
+    move || configure::readings(&pipeline, &service, &status)
 }
 
 fn admin_state(

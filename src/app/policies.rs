@@ -1,9 +1,16 @@
-//! Policies from files to rules in force.
+//! Policies from files to rules in force, and what it takes to make them again.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tracing::Level;
 
 use crate::admin::PolicyStatus;
 use crate::clock::Clock;
 use crate::config::Report;
-use crate::config::policies::{self as policy_files, Source};
+use crate::config::policies::{
+    self as policy_files, Change, Compiled, PolicyDefaults, Source, diff,
+};
 use crate::config::settings::Settings;
 use crate::event::Meters;
 use crate::policy::{DomainSpec, Policies};
@@ -11,30 +18,20 @@ use crate::provider::files::{self, Fingerprint, PolicyFile, ReadError};
 use crate::provider::watch::Watcher;
 
 /// Why policies do not take effect.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum LoadError {
     /// The files cannot be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] Arc<ReadError>),
     /// They are wrong.
     #[error("policies refused:\n{0}")]
     Refused(Report),
 }
 
-/// Policies that may take effect.
-#[derive(Debug)]
-pub(super) struct LoadedPolicies {
-    pub(super) policies: Policies,
-    pub(super) status: PolicyStatus,
-    pub(super) warnings: Report,
-    /// The rules as they were written, to be compared with the next ones.
-    pub(super) specs: Vec<DomainSpec>,
-}
-
 /// What is under the policies path.
 #[derive(Debug)]
 pub(super) struct Found {
-    pub(super) files: Result<Vec<PolicyFile>, ReadError>,
+    files: Result<Arc<[PolicyFile]>, Arc<ReadError>>,
     pub(super) fingerprint: Fingerprint,
 }
 
@@ -46,39 +43,142 @@ impl Found {
         if let Some(watcher) = watcher {
             watcher.was_read(fingerprint);
         }
-        Self { files, fingerprint }
+        Self {
+            files: files.map(Arc::from).map_err(Arc::new),
+            fingerprint,
+        }
+    }
+
+    /// The same as policies with these defaults.
+    pub(super) fn with(&self, defaults: PolicyDefaults) -> Result<Written, LoadError> {
+        Ok(Written {
+            files: self.files.clone()?,
+            fingerprint: self.fingerprint,
+            defaults,
+        })
     }
 }
 
-/// Compiles what was read by the rules of `settings`.
-pub(super) fn load(
-    found: Found,
-    settings: &Settings,
-    meters: &dyn Meters,
-    clock: &Clock,
-) -> Result<LoadedPolicies, LoadError> {
-    let files = found.files?;
-    let sources: Vec<Source<'_>> = files
+/// Policies as they were written, and the settings that matter to them. All that follows from
+/// that is made again when it is needed: a second copy of the rules, kept for good, would take ten
+/// times the memory of the files.
+#[derive(Clone, Debug)]
+pub(super) struct Written {
+    files: Arc<[PolicyFile]>,
+    pub(super) fingerprint: Fingerprint,
+    pub(super) defaults: PolicyDefaults,
+}
+
+impl Written {
+    /// The same files with other defaults.
+    pub(super) fn with(&self, defaults: PolicyDefaults) -> Self {
+        Self {
+            defaults,
+            ..self.clone()
+        }
+    }
+
+    /// The rules, not indexed.
+    pub(super) fn compile(&self) -> Result<Compiled, Report> {
+        policy_files::load(&sources(&self.files), &self.defaults)
+    }
+
+    fn is(&self, other: &Self) -> bool {
+        self.fingerprint == other.fingerprint && self.defaults == other.defaults
+    }
+}
+
+/// Policies that may take effect.
+#[derive(Debug)]
+pub(super) struct LoadedPolicies {
+    pub(super) policies: Policies,
+    pub(super) status: PolicyStatus,
+    pub(super) warnings: Report,
+    pub(super) written: Written,
+    pub(super) changes: Changes,
+}
+
+impl LoadedPolicies {
+    /// Those to start with.
+    pub(super) fn first(
+        settings: &Settings,
+        watcher: Option<&Watcher>,
+        meters: &dyn Meters,
+        clock: &Clock,
+    ) -> Result<Self, LoadError> {
+        let written = Found::read(settings, watcher).with(settings.policy_defaults())?;
+        Self::new(written, &settings.policies.path, None, meters, clock)
+    }
+
+    /// Compiles and indexes what was `written` under `path`, and compares it with what there was
+    /// `before`.
+    pub(super) fn new(
+        written: Written,
+        path: &Path,
+        before: Option<&Written>,
+        meters: &dyn Meters,
+        clock: &Clock,
+    ) -> Result<Self, LoadError> {
+        let compiled = written.compile().map_err(LoadError::Refused)?;
+        let before = before.filter(|before| !before.is(&written));
+        let changes = before.map_or_else(Changes::default, |before| {
+            Changes::between(before, &compiled.domains)
+        });
+        let policies = Policies::new(compiled.domains, meters);
+        let status = PolicyStatus {
+            path: path.display().to_string(),
+            hash: written.fingerprint.to_string(),
+            files: written.files.iter().map(|file| file.name.clone()).collect(),
+            loaded_at_ms: clock.now().as_millis(),
+            domains: policies.domain_count(),
+            rules: policies.rule_count(),
+            refused: None,
+        };
+        Ok(Self {
+            policies,
+            status,
+            warnings: compiled.warnings,
+            written,
+            changes,
+        })
+    }
+}
+
+/// What new policies change, for the log.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    /// The first few.
+    pub(super) first: Vec<Change>,
+    /// How many others there are.
+    pub(super) more: usize,
+}
+
+impl Changes {
+    /// None if nobody would read them: the old rules have to be compiled for it.
+    fn between(before: &Written, after: &[DomainSpec]) -> Self {
+        if !tracing::enabled!(Level::INFO) {
+            return Self::default();
+        }
+        let Ok(before) = before.compile() else {
+            return Self::default();
+        };
+        let mut first = diff(&before.domains, after);
+        let more = first.len().saturating_sub(MOST_CHANGES);
+        first.truncate(MOST_CHANGES);
+        Self { first, more }
+    }
+}
+
+/// Files as `config` takes them.
+pub(crate) fn sources(files: &[PolicyFile]) -> Vec<Source<'_>> {
+    files
         .iter()
         .map(|PolicyFile { name, bytes }| Source { name, text: bytes })
-        .collect();
-    let compiled =
-        policy_files::load(&sources, &settings.policy_defaults()).map_err(LoadError::Refused)?;
-    let specs = compiled.domains.clone();
-    let policies = Policies::new(compiled.domains, meters);
-    let status = PolicyStatus {
-        path: settings.policies.path.display().to_string(),
-        hash: found.fingerprint.to_string(),
-        files: files.into_iter().map(|file| file.name).collect(),
-        loaded_at_ms: clock.now().as_millis(),
-        domains: policies.domain_count(),
-        rules: policies.rule_count(),
-        refused: None,
-    };
-    Ok(LoadedPolicies {
-        policies,
-        status,
-        warnings: compiled.warnings,
-        specs,
-    })
+        .collect()
 }
+
+/// Enough for the log; a generated policy may change by the thousand.
+const MOST_CHANGES: usize = 50;
+
+/// Where files are read and where they are compiled, the same is too large.
+const _: () = assert!(files::MAX_FILE_BYTES == policy_files::MAX_FILE_BYTES as u64);

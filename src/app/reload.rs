@@ -1,5 +1,9 @@
 //! What happens when settings or policies change under a running Tollgate: read, check, compare,
 //! swap; or keep what is in force and say why.
+//!
+//! Settings that rules are compiled with (`defaults`, `domains`) and the rules themselves change
+//! together or not at all. If the files cannot be used, new settings still take effect, on the last
+//! good files: they are the emergency switch, and an emergency is when files are broken.
 
 use std::sync::Arc;
 
@@ -8,17 +12,15 @@ use parking_lot::Mutex;
 use tracing::{error, info, warn};
 
 use super::configure;
-use super::policies::{self, Found, LoadError, LoadedPolicies};
-use crate::admin::Status;
-use crate::config::policies::diff;
+use super::policies::{Found, LoadError, LoadedPolicies, Written};
+use crate::admin::{Status, brief};
 use crate::config::settings::{Loaded, SettingChange, Settings};
 use crate::event::{Events, Reloaded};
 use crate::pipeline::Pipeline;
-use crate::policy::DomainSpec;
 use crate::provider::files::Fingerprint;
 use crate::provider::watch::Watcher;
 use crate::telemetry::Telemetry;
-use crate::telemetry::logs::LogHandle;
+use crate::telemetry::logs::{Level, LogHandle};
 
 /// Rereads; every method may block and belongs on a thread that may.
 pub(super) struct Reloader {
@@ -32,8 +34,8 @@ pub(super) struct Reloader {
     pub(super) watcher: Option<Watcher>,
     /// What the files were when they were read last.
     pub(super) last: Mutex<Fingerprint>,
-    /// The rules in force as they were written.
-    pub(super) specs: Mutex<Vec<DomainSpec>>,
+    /// The policies in force.
+    pub(super) in_force: Arc<ArcSwap<Written>>,
 }
 
 impl std::fmt::Debug for Reloader {
@@ -46,94 +48,176 @@ impl Reloader {
     /// Reads settings and policies again (SIGHUP): the emergency switch.
     pub(super) fn everything(&self) {
         match (self.reread)() {
-            Ok(loaded) => self.apply(loaded),
-            Err(error) => error!("the settings in force stay: {error}"),
+            Ok(loaded) => self.settings_and_policies(loaded),
+            Err(why) => {
+                error!(
+                    "the settings in force stay: {}",
+                    brief(&why, "/config_dump")
+                );
+                self.status.settings_refused(why);
+                self.take(&self.read());
+            }
         }
-        let (found, _) = self.read();
-        self.take(found);
     }
 
     /// Reads the policies again, since they may have changed; what was read already is left alone.
     pub(super) fn policies(&self) {
-        let (found, is_new) = self.read();
-        if is_new {
-            self.take(found);
+        let before = *self.last.lock();
+        let found = self.read();
+        if found.fingerprint != before {
+            self.take(&found);
         }
     }
 
-    /// What is there now, and whether it is not what was there before.
-    fn read(&self) -> (Found, bool) {
+    /// What is there now.
+    fn read(&self) -> Found {
         let found = Found::read(&self.settings.load(), self.watcher.as_ref());
-        let now = found.fingerprint;
-        let is_new = std::mem::replace(&mut *self.last.lock(), now) != now;
-        (found, is_new)
+        *self.last.lock() = found.fingerprint;
+        found
     }
 
     /// Takes over what may change while running, and says what may not.
-    fn apply(&self, loaded: Loaded) {
-        if !loaded.warnings.is_empty() {
-            warn!("settings have warnings:\n{}", loaded.warnings);
+    fn settings_and_policies(&self, loaded: Loaded) {
+        let Loaded { settings, warnings } = loaded;
+        if !warnings.is_empty() {
+            warn!("settings have warnings:\n{warnings}");
         }
-        let changes = self.settings.load().changes(&loaded.settings);
-        if !changes.needs_restart.is_empty() {
-            warn!(
-                "these settings need a restart: {}",
-                list(&changes.needs_restart)
-            );
+        let old = self.settings.load_full();
+        let needs_restart = old.changes(&settings).needs_restart;
+        if !needs_restart.is_empty() {
+            warn!("these settings need a restart: {}", list(&needs_restart));
         }
-        if changes.applied.is_empty() {
-            return;
+        let mut new = old.reloaded(&settings);
+        // Until all is told, whoever listened before or wants to from now on hears it.
+        let level = configure::level(&new);
+        self.set_level(level.max(configure::level(&old)));
+        let found = self.read();
+        match self.together(&new, &found) {
+            Ok(()) => self.status.settings_accepted(),
+            Err(why) => {
+                let refused = new.clone();
+                new.defaults = old.defaults.clone();
+                new.domains = old.domains.clone();
+                self.refuse_settings(&list(&new.changes(&refused).applied), &why);
+                self.take(&found);
+            }
         }
-        let settings = self.settings.load().reloaded(&loaded.settings);
-        if let Some(log) = &self.log
-            && let Err(error) = log.set_level(configure::level(&settings))
-        {
-            warn!(%error, "the log level stays");
+        let applied = old.changes(&new).applied;
+        self.settings.store(Arc::new(new));
+        if !applied.is_empty() {
+            info!("settings in force anew: {}", list(&applied));
         }
-        self.settings.store(Arc::new(settings));
-        info!("settings in force anew: {}", list(&changes.applied));
+        self.set_level(level);
     }
 
-    /// Puts in force what was read.
-    fn take(&self, found: Found) {
-        let settings = self.settings.load();
-        let loaded = policies::load(found, &settings, &*self.telemetry, self.pipeline.clock());
-        self.telemetry.reloaded(Reloaded {
-            accepted: loaded.is_ok(),
-        });
-        match loaded {
+    /// Puts what was found in force by `new` settings. If that cannot be, puts what is in force
+    /// already in force by them.
+    ///
+    /// Errors if that cannot be either: then the settings are at fault, and nothing has changed.
+    fn together(&self, new: &Settings, found: &Found) -> Result<(), LoadError> {
+        let defaults = new.policy_defaults();
+        let error = match self.load(found.with(defaults.clone())) {
+            Ok(loaded) => {
+                self.accept(loaded);
+                return Ok(());
+            }
+            Err(error) => error,
+        };
+        let in_force = self.in_force.load_full();
+        if in_force.defaults != defaults {
+            let mut loaded = self.load(Ok(in_force.with(defaults)))?;
+            loaded.status.refused = Some(error.to_string());
+            self.swap(loaded);
+        }
+        self.refuse(&error);
+        Ok(())
+    }
+
+    /// Puts what was found in force by the settings in force.
+    fn take(&self, found: &Found) {
+        let defaults = self.in_force.load().defaults.clone();
+        match self.load(found.with(defaults)) {
             Ok(loaded) => self.accept(loaded),
             Err(error) => self.refuse(&error),
         }
     }
 
+    fn load(&self, written: Result<Written, LoadError>) -> Result<LoadedPolicies, LoadError> {
+        LoadedPolicies::new(
+            written?,
+            &self.settings.load().policies.path,
+            Some(&self.in_force.load()),
+            &*self.telemetry,
+            self.pipeline.clock(),
+        )
+    }
+
     fn accept(&self, loaded: LoadedPolicies) {
+        self.swap(loaded);
+        self.telemetry.reloaded(Reloaded { accepted: true });
+    }
+
+    fn swap(&self, loaded: LoadedPolicies) {
         let LoadedPolicies {
             policies,
             status,
             warnings,
-            specs,
+            written,
+            changes,
         } = loaded;
-        if !warnings.is_empty() {
-            warn!("policies have warnings:\n{warnings}");
-        }
+        self.pipeline.set_policies(policies);
+        self.in_force.store(Arc::new(written));
+        self.status.accepted(status.clone());
         info!(
             rules = status.rules,
             domains = status.domains,
             hash = status.hash,
             "policies in force anew"
         );
-        for change in diff(&self.specs.lock(), &specs).iter().take(MOST_CHANGES) {
+        for change in &changes.first {
             info!("{change}");
         }
-        self.pipeline.set_policies(policies);
-        self.status.accepted(status);
-        *self.specs.lock() = specs;
+        if changes.more > 0 {
+            info!("and {} more changes", changes.more);
+        }
+        tell_warnings(&warnings.to_string());
     }
 
     fn refuse(&self, error: &LoadError) {
-        error!("the policies in force stay: {error}");
-        self.status.refused(error.to_string());
+        let why = error.to_string();
+        error!(
+            "the policies in force stay: {}",
+            brief(&why, "/config_dump")
+        );
+        self.status.refused(why);
+        self.telemetry.reloaded(Reloaded { accepted: false });
+    }
+
+    fn refuse_settings(&self, changes: &str, why: &LoadError) {
+        let why = format!("{changes}: with that, the policies in force would be refused: {why}");
+        error!(
+            "the settings in force stay, save for the log: {}",
+            brief(&why, "/config_dump")
+        );
+        self.status.settings_refused(why);
+    }
+
+    fn set_level(&self, level: Level) {
+        if let Some(log) = &self.log
+            && let Err(error) = log.set_level(level)
+        {
+            warn!(%error, "the log level stays");
+        }
+    }
+}
+
+/// Says what looks wrong in policies that take effect all the same.
+pub(super) fn tell_warnings(warnings: &str) {
+    if !warnings.is_empty() {
+        warn!(
+            "policies have warnings:\n{}",
+            brief(warnings, "`tollgate check`")
+        );
     }
 }
 
@@ -148,6 +232,3 @@ pub(super) async fn off_the_runtime(work: impl FnOnce() + Send + 'static) {
         error!(%error, "a reload ended early; what was in force stays");
     }
 }
-
-/// Enough for the log; a generated policy may change by the thousand.
-const MOST_CHANGES: usize = 50;

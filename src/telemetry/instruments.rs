@@ -30,16 +30,18 @@ pub struct Instrument {
 }
 
 /// Every metric that exists, by name.
-pub const ALL: [Instrument; 14] = [
+pub const ALL: [Instrument; 16] = [
     BUILD_INFO,
     DECISION_DURATION,
     DECISIONS,
     SERIES_OVERFLOW,
     POLICY_LOADED,
+    POLICY_REFUSED,
     POLICY_RELOADS,
     POLICY_RULES,
     IN_FLIGHT,
     REFUSED,
+    SETTINGS_REFUSED,
     STORE_EXPIRED,
     STORE_KEY_LIMIT,
     STORE_KEYS,
@@ -72,6 +74,11 @@ const POLICY_LOADED: Instrument = Instrument {
     unit: "s",
     help: "When the policies that are in force were read, as a Unix time; 0 before the first",
 };
+const POLICY_REFUSED: Instrument = Instrument {
+    name: "tollgate.policy.refused",
+    unit: "",
+    help: "1 while the policies as they were read last are refused, so that older ones are in force; else 0",
+};
 const POLICY_RELOADS: Instrument = Instrument {
     name: "tollgate.policy.reloads",
     unit: "{reload}",
@@ -91,6 +98,11 @@ const REFUSED: Instrument = Instrument {
     name: "tollgate.requests.refused",
     unit: "{request}",
     help: "Calls that were answered with an error, by its gRPC code: Envoy lets such requests pass unless told otherwise",
+};
+const SETTINGS_REFUSED: Instrument = Instrument {
+    name: "tollgate.settings.refused",
+    unit: "",
+    help: "1 while the settings as they were read last are refused, so that older ones are in force; else 0",
 };
 const STORE_EXPIRED: Instrument = Instrument {
     name: "tollgate.store.expired",
@@ -130,7 +142,13 @@ pub(super) fn register(meter: &Meter, state: &Arc<State>) -> Histogram<f64> {
 
     gauge(meter, state, IN_FLIGHT, |r| r.in_flight);
     refused(meter, state);
+    gauge(meter, state, POLICY_REFUSED, |r| {
+        u64::from(r.policies_refused)
+    });
     gauge(meter, state, POLICY_RULES, |r| r.rules);
+    gauge(meter, state, SETTINGS_REFUSED, |r| {
+        u64::from(r.settings_refused)
+    });
     gauge(meter, state, STORE_KEYS, |r| r.live_keys);
     gauge(meter, state, STORE_KEY_LIMIT, |r| r.key_limit);
     counter(meter, state, STORE_EXPIRED, |r| r.expired);

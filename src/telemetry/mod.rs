@@ -166,6 +166,10 @@ pub struct Readings {
     pub overflow_refunds: u64,
     /// Rules in force.
     pub rules: u64,
+    /// The policies that were read last are not those in force.
+    pub policies_refused: bool,
+    /// The settings that were read last are not those in force.
+    pub settings_refused: bool,
     /// Calls not answered yet.
     pub in_flight: u64,
 }

@@ -1,6 +1,6 @@
 //! Starts a Tollgate in this process on free ports, and asks it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use tonic::transport::Channel;
 /// A running Tollgate with its policies in a folder of its own. Stops when dropped.
 pub(crate) struct Harness {
     pub(crate) folder: tempfile::TempDir,
+    settings: tempfile::TempDir,
     pub(crate) clock: Clock,
     pub(crate) grpc: String,
     pub(crate) http: String,
@@ -28,8 +29,8 @@ pub(crate) struct Harness {
     ended: oneshot::Receiver<Ended>,
 }
 
-/// 2026-11-24 08:00:00 UTC: no window of an hour or less ends near it.
-pub(crate) const NOON: Timestamp = Timestamp::from_millis(1_795_507_200_000 + 1_800_000);
+/// 2026-11-24 12:00:00 UTC: windows of an hour or less have just begun.
+pub(crate) const NOON: Timestamp = Timestamp::from_millis(1_795_521_600_000);
 
 impl Harness {
     /// One policy file, default settings.
@@ -58,7 +59,10 @@ impl Harness {
         let (control, controlled) = mpsc::channel(8);
         let (told, started) = oneshot::channel();
         let (end, ended) = oneshot::channel();
-        let options = options(folder.path(), settings, clock.clone());
+        let settings_folder = tempfile::tempdir().unwrap();
+        let file = settings_folder.path().join("tollgate.yaml");
+        std::fs::write(&file, settings).unwrap();
+        let options = options(folder.path(), file, clock.clone());
         std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -77,6 +81,7 @@ impl Harness {
         let ([grpc, http, admin], service) = started.await.unwrap()?;
         Ok(Self {
             folder,
+            settings: settings_folder,
             clock,
             grpc,
             http,
@@ -99,6 +104,11 @@ impl Harness {
 
     pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.folder.path().join(name), text).unwrap();
+    }
+
+    /// Changes the settings file; [`Control::Reload`] has it read.
+    pub(crate) fn write_settings(&self, text: &str) {
+        std::fs::write(self.settings.path().join("tollgate.yaml"), text).unwrap();
     }
 
     pub(crate) async fn tell(&self, control: Control) {
@@ -125,7 +135,7 @@ impl Harness {
     }
 }
 
-fn options(folder: &Path, settings: &str, clock: Clock) -> Options {
+fn options(folder: &Path, settings: PathBuf, clock: Clock) -> Options {
     let any = || Some("127.0.0.1:0".parse().unwrap());
     let flags = Overrides {
         policies: Some(folder.to_owned()),
@@ -133,13 +143,10 @@ fn options(folder: &Path, settings: &str, clock: Clock) -> Options {
         http: any(),
         admin: any(),
     };
-    // A test may change the settings by writing this file and telling Control::Reload.
-    let file = folder.join("settings.conf");
-    std::fs::write(&file, settings).unwrap();
     let reread = move || {
-        let text = std::fs::read(&file).unwrap();
+        let text = std::fs::read(&settings).map_err(|error| error.to_string())?;
         Settings::load(
-            Some(("settings.conf", &text)),
+            Some(("tollgate.yaml", &text)),
             std::iter::empty(),
             flags.clone(),
         )

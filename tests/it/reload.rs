@@ -97,6 +97,10 @@ async fn a_bad_policy_never_takes_effect_and_readyz_says_why() {
     assert_eq!(limit(&harness).await, Some(4));
     let (_, metrics) = harness.get("/metrics").await;
     assert!(
+        metrics.contains("\ntollgate_policy_refused 1\n"),
+        "{metrics}"
+    );
+    assert!(
         metrics.contains(r#"tollgate_policy_reloads_total{result="refused"} 1"#)
             && metrics.contains(r#"tollgate_policy_reloads_total{result="accepted"} 1"#),
         "{metrics}"
@@ -104,6 +108,11 @@ async fn a_bad_policy_never_takes_effect_and_readyz_says_why() {
     harness.write("policy.yaml", &policy(5));
     comes_to(&harness, Some(5)).await;
     assert!(!harness.get("/readyz").await.1.contains("refused"));
+    let (_, metrics) = harness.get("/metrics").await;
+    assert!(
+        metrics.contains("\ntollgate_policy_refused 0\n"),
+        "{metrics}"
+    );
 }
 
 #[tokio::test]
@@ -171,31 +180,167 @@ async fn reloads_under_load_cost_no_call() {
     }
 }
 
-#[tokio::test]
-async fn a_hangup_applies_defaults_and_domains_at_once() {
-    let harness = Harness::start(&[("p.yaml", &policy(0))], "policies: { watch: false }")
-        .await
-        .unwrap();
-    let mut client = harness.client().await;
-    assert_eq!(client.code("shop", &[("user", "x")]).await, Code::OverLimit);
-    harness.write(
-        "settings.conf",
-        "policies: { watch: false }\ndefaults: { shadow_mode: true }\n",
-    );
+/// Asks for so many hits that no limit here allows them.
+async fn overall(harness: &Harness) -> Code {
+    let mut much = descriptor(&[("user", "x")]);
+    much.hits_addend = Some(UInt64Value { value: 100 });
+    let answer = harness.client().await.ask(request("shop", &[much])).await;
+    assert_eq!(answer.statuses[0].code(), Code::OverLimit);
+    answer.overall_code()
+}
+
+async fn switched(harness: &Harness) {
     harness.tell(Control::Reload).await;
     until("the switch is thrown", async || {
-        client.code("shop", &[("user", "x")]).await == Code::Ok
+        overall(harness).await == Code::Ok
     })
     .await;
-    // Settings that make no sense leave everything as it is.
-    harness.write("settings.conf", "defaults: { shadow_mode: perhaps }\n");
+}
+
+async fn dump(harness: &Harness) -> serde_json::Value {
+    serde_json::from_str(&harness.admin("/config_dump").await.1).unwrap()
+}
+
+const UNWATCHED: &str = "policies: { watch: false }\n";
+
+const SWITCH: &str = "policies: { watch: false }\ndefaults: { shadow_mode: true }\n";
+
+#[tokio::test]
+async fn a_hangup_applies_defaults_and_domains_at_once() {
+    let harness = Harness::start(&[("p.yaml", &policy(2))], UNWATCHED)
+        .await
+        .unwrap();
+    assert_eq!(overall(&harness).await, Code::OverLimit);
+    harness.write_settings(SWITCH);
+    switched(&harness).await;
+    // Settings that make no sense leave everything as it is, and keep no policy from taking effect.
+    harness.write_settings("policies: { watch: false }\ndefaults: { shadow_mode: perhaps }\n");
     harness.write("p.yaml", &policy(3));
     harness.tell(Control::Reload).await;
     comes_to(&harness, Some(3)).await;
-    let answer = client
-        .ask(request("shop", &[descriptor(&[("user", "y")]); 1]))
-        .await;
-    assert_eq!(answer.overall_code(), Code::Ok);
+    assert_eq!(overall(&harness).await, Code::Ok);
+    let (_, ready) = harness.get("/readyz").await;
+    assert!(
+        ready.contains("settings refused") && ready.contains("perhaps"),
+        "{ready}"
+    );
+    assert_eq!(
+        dump(&harness).await["settings"]["defaults"]["shadow_mode"],
+        true
+    );
+    let (_, metrics) = harness.get("/metrics").await;
+    assert!(
+        metrics.contains("\ntollgate_settings_refused 1\n"),
+        "{metrics}"
+    );
+    harness
+        .write_settings("policies: { watch: false }\ndomains: { shop: { shadow_mode: true } }\n");
+    harness.tell(Control::Reload).await;
+    until("the settings are accepted", async || {
+        !harness.get("/readyz").await.1.contains("refused")
+    })
+    .await;
+    assert_eq!(overall(&harness).await, Code::Ok);
+}
+
+#[tokio::test]
+async fn the_emergency_switch_works_while_the_policies_on_disk_are_broken() {
+    let harness = Harness::start(
+        &[("p.yaml", &policy(2)), ("q.yaml", "domain: other\n")],
+        UNWATCHED,
+    )
+    .await
+    .unwrap();
+    harness.write("q.yaml", "domain: [");
+    harness.write_settings(SWITCH);
+    switched(&harness).await;
+    let told = dump(&harness).await;
+    assert_eq!(told["settings"]["defaults"]["shadow_mode"], true);
+    assert_eq!(told["domains"].as_array().unwrap().len(), 2);
+    assert!(
+        told["policies"]["refused"]
+            .as_str()
+            .unwrap()
+            .contains("q.yaml")
+    );
+    let (_, metrics) = harness.get("/metrics").await;
+    for gauge in ["tollgate_policy_refused 1", "tollgate_settings_refused 0"] {
+        assert!(metrics.contains(&format!("\n{gauge}\n")), "{metrics}");
+    }
+    // And off again, with the folder gone.
+    std::fs::remove_dir_all(harness.folder.path()).unwrap();
+    harness.write_settings(UNWATCHED);
+    harness.tell(Control::Reload).await;
+    until("the switch is off", async || {
+        overall(&harness).await == Code::OverLimit
+    })
+    .await;
+    let (_, ready) = harness.get("/readyz").await;
+    assert!(ready.contains("does not exist"), "{ready}");
+}
+
+#[tokio::test]
+async fn settings_that_the_policies_do_not_suit_change_nothing() {
+    let charged = "domain: shop\ndescriptors:\n  - key: user\n    rate_limit: \
+        { requests_per_unit: 2, unit: minute, denied_hits: charged }\n";
+    let harness = Harness::start(&[("p.yaml", charged)], UNWATCHED)
+        .await
+        .unwrap();
+    harness.write_settings(&format!(
+        "{UNWATCHED}defaults: {{ shadow_mode: true, algorithm: sliding_log }}\n"
+    ));
+    harness.tell(Control::Reload).await;
+    until("readyz tells", async || {
+        harness.get("/readyz").await.1.contains("settings refused")
+    })
+    .await;
+    let told = dump(&harness).await;
+    let defaults = &told["settings"]["defaults"];
+    assert_eq!(
+        (&defaults["shadow_mode"], &defaults["algorithm"]),
+        (&false.into(), &"fixed_window".into())
+    );
+    let why = told["settings_refused"].as_str().unwrap();
+    assert!(
+        why.contains("defaults.algorithm: fixed_window -> sliding_log")
+            && why.contains("p.yaml:4:"),
+        "{why}"
+    );
+    assert!(told["policies"]["refused"].is_null());
+    assert_eq!(overall(&harness).await, Code::OverLimit);
+    // Nor do they keep policies from taking effect that suit the settings in force.
+    harness.write("p.yaml", &charged.replace(": 2", ": 7"));
+    harness.tell(Control::Reload).await;
+    comes_to(&harness, Some(7)).await;
+    // Both changed so that they suit each other.
+    harness.write("p.yaml", &policy(9));
+    harness.tell(Control::Reload).await;
+    until("all is accepted", async || {
+        !harness.get("/readyz").await.1.contains("refused")
+    })
+    .await;
+    assert_eq!(limit(&harness).await, Some(9));
+    assert_eq!(overall(&harness).await, Code::Ok);
+}
+
+#[tokio::test]
+async fn a_refusal_of_ten_thousand_problems_is_told_in_short() {
+    let harness = Harness::with_policy(&policy(4)).await;
+    let mut bad = "domain: shop\ndescriptors:\n".to_owned();
+    for _ in 0..12_000 {
+        bad.push_str("  - kee: user\n");
+    }
+    harness.write("policy.yaml", &bad);
+    until("readyz tells", async || {
+        harness.get("/readyz").await.1.contains("refused")
+    })
+    .await;
+    let (_, ready) = harness.get("/readyz").await;
+    assert!(ready.lines().count() < 30 && ready.len() < 5_000, "{ready}");
+    assert!(ready.contains("more (all of them: /config_dump"), "{ready}");
+    let told = dump(&harness).await;
+    let whole = told["policies"]["refused"].as_str().unwrap();
+    assert!(whole.lines().count() > 9_000);
 }
 
 #[tokio::test]
