@@ -7,6 +7,7 @@
 
 pub(crate) mod configure;
 pub(crate) mod policies;
+mod queue;
 mod reload;
 
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use crate::transport::listener::{Address, BindError, Listener};
 use crate::transport::server::{Server, ServerError};
 use crate::transport::{HealthReporter, Service};
 use policies::LoadedPolicies;
+use queue::{Reloads, What};
 use reload::Reloader;
 
 /// What an App is made of.
@@ -213,23 +215,21 @@ impl App {
         &self.service
     }
 
-    /// Runs until told to stop, and then until the last call is answered.
+    /// Runs until told to stop, and then until the last call is answered. A reload that hangs (a
+    /// file system that is gone) keeps a thread of the runtime's for blocking work, and nothing
+    /// else; end such a runtime without waiting for its threads.
     pub async fn run(self, mut control: mpsc::Receiver<Control>) -> Ended {
         let mut sweep = interval(SWEEP_ROUND / 50);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut reloads = Reloads::new(Arc::clone(&self.reloader));
         loop {
             tokio::select! {
                 told = control.recv() => match told {
-                    Some(Control::Reload) => {
-                        let reloader = Arc::clone(&self.reloader);
-                        reload::off_the_runtime(move || reloader.everything()).await;
-                    }
+                    Some(Control::Reload) => reloads.want(What::Everything),
                     Some(Control::Stop) | None => break,
                 },
-                () = changed(self.reloader.watcher.as_ref()) => {
-                    let reloader = Arc::clone(&self.reloader);
-                    reload::off_the_runtime(move || reloader.policies()).await;
-                }
+                () = changed(self.reloader.watcher.as_ref()) => reloads.want(What::Policies),
+                () = reloads.ended() => {}
                 _ = sweep.tick() => self.sweep(),
             }
         }

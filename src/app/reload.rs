@@ -225,10 +225,3 @@ fn list(changes: &[SettingChange]) -> String {
     let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
     changes.join(", ")
 }
-
-/// Runs work that reads files and compiles rules beside the runtime that accepts connections.
-pub(super) async fn off_the_runtime(work: impl FnOnce() + Send + 'static) {
-    if let Err(error) = tokio::task::spawn_blocking(work).await {
-        error!(%error, "a reload ended early; what was in force stays");
-    }
-}

@@ -77,12 +77,15 @@ fn count(many: usize, what: &str) -> String {
     format!("{many} {what}{s}")
 }
 
-/// A runtime for a command that asks a server.
+/// A runtime for a command that asks a server, or is one. What still blocks in the end (a file of a
+/// file system that is gone) is not waited for.
 fn block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
-    Ok(tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()?
-        .block_on(future))
+        .build()?;
+    let output = runtime.block_on(future);
+    runtime.shutdown_background();
+    Ok(output)
 }
 
 /// The command did not do what was asked.

@@ -5,17 +5,18 @@ use std::process::ExitCode;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::warn;
+use tracing::{error, warn};
 
-use crate::app::{App, Control, Ended, Options, configure};
+use crate::app::{App, Control, Ended, LoadError, Options, StartError, configure};
 use crate::clock::Clock;
-use crate::config::settings::{ListenAddr, Loaded, Overrides};
+use crate::config::settings::{Listen, ListenAddr, Loaded, Overrides};
 use crate::telemetry::logs;
 
 /// Run the service.
 ///
 /// Settings come from the flags, then from TOLLGATE_* environment variables, then from the file,
-/// then from the defaults. Policies are read again when they change; SIGHUP reads both again.
+/// then from the defaults. Policies are read again when they change; SIGHUP reads both again. Ports
+/// that were asked for as 0 are printed, a line each: `listen.grpc: 127.0.0.1:41234`.
 /// SIGTERM drains; a second one ends at once. Exits 1 if settings or policies are refused.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
@@ -82,6 +83,8 @@ impl Serve {
                 return ExitCode::from(super::FAILED);
             }
         };
+        let format = configure::format(&settings);
+        let listen = settings.listen.clone();
         let reread = Box::new(move || self.settings());
         let options = Options {
             settings,
@@ -92,13 +95,41 @@ impl Serve {
         let app = match App::start(options).await {
             Ok(app) => app,
             Err(error) => {
-                super::complain(error);
+                refuse(&error, format);
                 return ExitCode::from(super::FAILED);
             }
         };
+        print_taken(&listen, &app);
         match app.run(control).await {
             Ended::Drained => ExitCode::SUCCESS,
             Ended::AtOnce => ExitCode::from(super::FAILED),
+        }
+    }
+}
+
+/// Says why it does not start, in the log if machines read that.
+fn refuse(error: &StartError, format: logs::Format) {
+    let hint = match error {
+        StartError::Policies(LoadError::Read(_)) => {
+            " (--policies PATH says where they are, or the setting policies.path)"
+        }
+        _ => "",
+    };
+    match format {
+        logs::Format::Json => error!("cannot start: {error}{hint}"),
+        logs::Format::Text => super::complain(format!("{error}{hint}")),
+    }
+}
+
+/// Prints what port 0 took. The log says so too, but not at every level.
+fn print_taken(listen: &Listen, app: &App) {
+    for (name, asked, taken) in [
+        ("grpc", &listen.grpc, app.grpc()),
+        ("http", &listen.http, app.http()),
+        ("admin", &listen.admin, app.admin()),
+    ] {
+        if matches!(asked, ListenAddr::Tcp { port: 0, .. }) {
+            super::print(format!("listen.{name}: {taken}\n"));
         }
     }
 }

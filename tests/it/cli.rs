@@ -4,6 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::harness::{Harness, until};
 
@@ -24,7 +27,7 @@ pub(crate) fn run(arguments: &[&str]) -> (i32, String, String) {
     (status.code().unwrap(), text(stdout), text(stderr))
 }
 
-const POLICY: &str = "
+pub(crate) const POLICY: &str = "
 domain: shop
 descriptors:
   - key: user
@@ -39,7 +42,7 @@ fn folder(policy: &str) -> tempfile::TempDir {
     folder
 }
 
-fn text(path: &Path) -> &str {
+pub(crate) fn text(path: &Path) -> &str {
     path.to_str().unwrap()
 }
 
@@ -384,7 +387,10 @@ async fn query_shows_a_denial_that_is_not_enforced() {
 /// A `tollgate serve` of its own process; killed when dropped.
 pub(crate) struct Served {
     child: Child,
+    /// What was logged after the start.
+    pub(crate) log: Arc<Mutex<Vec<String>>>,
     pub(crate) grpc: String,
+    pub(crate) http: String,
     pub(crate) admin: String,
 }
 
@@ -392,7 +398,8 @@ impl Served {
     /// Starts, and waits until it says that it is ready. Returns what it logged by then.
     pub(crate) fn start(arguments: &[&str]) -> (Self, Vec<String>) {
         let mut command = tollgate(&["serve"]);
-        command.args(arguments).stderr(Stdio::piped());
+        command.args(arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let mut seen: Vec<String> = Vec::new();
@@ -402,8 +409,9 @@ impl Served {
                 break;
             }
         }
-        // What is logged later must not fill the pipe.
-        std::thread::spawn(move || lines.for_each(drop));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let later = Arc::clone(&log);
+        std::thread::spawn(move || lines.for_each(|line| later.lock().push(line.unwrap())));
         let ready = seen.last().map(String::as_str).unwrap_or_default();
         let address = |name: &str| {
             let found = ready
@@ -414,14 +422,39 @@ impl Served {
         (
             Self {
                 child,
+                log,
                 grpc: address("grpc="),
+                http: address("http="),
                 admin: address("admin="),
             },
             seen,
         )
     }
 
-    fn signal(&self, signal: &str) {
+    /// Waits until a line with `part` is logged after the start.
+    pub(crate) async fn logged(&self, part: &str) -> String {
+        let mut found = None;
+        until(&format!("the log says {part}"), async || {
+            let log = self.log.lock();
+            found = log.iter().find(|line| line.contains(part)).cloned();
+            found.is_some()
+        })
+        .await;
+        found.unwrap()
+    }
+
+    /// Waits until it ends; its exit code.
+    pub(crate) async fn ended(&mut self) -> Option<i32> {
+        let mut status = None;
+        until("it ends", async || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        })
+        .await;
+        status.unwrap().code()
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         assert!(
             Command::new("kill")
@@ -468,13 +501,7 @@ async fn serve_listens_on_unix_sockets_and_ends_on_a_signal() {
     assert_eq!(refused.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&refused.stderr).contains("listen.grpc"));
     served.signal("-TERM");
-    let mut status = None;
-    until("it ends", async || {
-        status = served.child.try_wait().unwrap();
-        status.is_some()
-    })
-    .await;
-    assert_eq!(status.unwrap().code(), Some(0));
+    assert_eq!(served.ended().await, Some(0));
     assert!(!socket.exists());
     // A socket file that was left behind is taken over.
     let (served, _) = Served::start(&arguments);

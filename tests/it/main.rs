@@ -16,6 +16,7 @@ mod http;
 mod proto;
 mod readme;
 mod reload;
+mod serve;
 mod service;
 mod shutdown;
 mod wire;
