@@ -3,7 +3,7 @@
 //! | path | answers |
 //! |---|---|
 //! | `/` | this list |
-//! | `/config_dump` | settings, policies and rules in force, as JSON |
+//! | `/config_dump` | settings and policies in force, as JSON; and why those on disk are not |
 //! | `/rlconfig` | the rules, a line each, as envoyproxy/ratelimit prints them |
 //! | `/explain?domain=D&descriptor=k=v,k=v&hits=N` | why a descriptor is answered as it is, and what it would be answered now, as JSON; charges nothing |
 
@@ -12,13 +12,13 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::explain::ExplainReport;
-use super::{AdminState, rlconfig};
+use super::written::Domain;
+use super::{AdminState, PolicyStatus, rlconfig};
 use crate::model::DescriptorText;
-use crate::policy::{Limit, Rule};
 
 /// The routes of the `admin` listener.
 pub fn routes(state: AdminState) -> Router {
@@ -31,7 +31,7 @@ pub fn routes(state: AdminState) -> Router {
 }
 
 async fn config_dump(State(state): State<AdminState>) -> Response {
-    blocking(move || pretty(&dump(&state))).await
+    blocking(move || dump(&state)).await
 }
 
 async fn rules(State(state): State<AdminState>) -> Response {
@@ -65,74 +65,52 @@ async fn explain(State(state): State<AdminState>, asked: Query<Asked>) -> Respon
 }
 
 /// Everything that is in force.
-fn dump(state: &AdminState) -> Value {
-    let snapshot = state.pipeline.snapshot();
-    let mut domains: Vec<Value> = Vec::new();
-    for name in snapshot.policies().domain_names() {
-        let mut rules = Vec::new();
-        let mut shadow_mode = false;
-        snapshot.policies().for_each_rule(|domain, rule| {
-            if domain.name() == name {
-                shadow_mode = domain.shadow_mode();
-                rules.push(rule_json(rule));
-            }
-        });
-        domains.push(json!({ "domain": name, "shadow_mode": shadow_mode, "rules": rules }));
-    }
-    json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "settings": (state.settings)(),
-        "settings_refused": state.status.settings_problem(),
-        "policies": state.status.policies(),
-        "domains": domains,
-    })
+#[derive(Debug, Serialize)]
+struct Dump<'p> {
+    version: &'static str,
+    settings: Value,
+    /// Why the settings on disk are not in force, if so.
+    settings_refused: Option<String>,
+    policies: PolicyStatus,
+    domains: Vec<Domain<'p>>,
 }
 
-fn rule_json(rule: &Rule) -> Value {
-    let limit = match rule.limit {
-        Limit::Unlimited => json!("unlimited"),
-        Limit::Quota(quota) => json!({
-            "requests_per_unit": quota.limit(),
-            "unit": quota.window().unit().name(),
-            "unit_multiplier": quota.window().multiplier(),
-            "algorithm": quota.algorithm().name(),
-            "burst": quota.burst(),
-            "denied_hits": quota.denied_hits().name(),
-        }),
+fn dump(state: &AdminState) -> Response {
+    let specs = match (state.written)() {
+        Ok(specs) => specs,
+        Err(error) => return broken(error),
     };
-    json!({
-        "descriptor": rule.path,
-        "name": rule.name,
-        "rate_limit": limit,
-        "shadow_mode": rule.shadow_mode,
-        "quota_mode": rule.quota_mode,
-        "enforce_percent": rule.enforce_percent,
-        "replaces": rule.replaces,
-        "origin": rule.origin.to_string(),
-    })
-}
-
-fn pretty(value: &Value) -> Response {
-    match serde_json::to_vec_pretty(value) {
+    let mut domains: Vec<Domain<'_>> = specs.iter().map(Domain::from).collect();
+    domains.sort_unstable_by_key(Domain::name);
+    let dump = serde_json::to_vec_pretty(&Dump {
+        version: env!("CARGO_PKG_VERSION"),
+        settings: (state.settings)(),
+        settings_refused: state.status.settings_problem(),
+        policies: state.status.policies(),
+        domains,
+    });
+    match dump {
         Ok(mut text) => {
             text.push(b'\n');
             ([(header::CONTENT_TYPE, "application/json")], text).into_response()
         }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Err(error) => broken(error.to_string()),
     }
+}
+
+fn broken(error: String) -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, error).into_response()
 }
 
 /// Runs what may take long (100,000 rules) beside the runtime that accepts connections.
 async fn blocking(work: impl FnOnce() -> Response + Send + 'static) -> Response {
     tokio::task::spawn_blocking(work)
         .await
-        .unwrap_or_else(|error| {
-            (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
-        })
+        .unwrap_or_else(|error| broken(error.to_string()))
 }
 
 const INDEX: &str = "\
-/config_dump  settings, policies and rules in force, as JSON
+/config_dump  settings and policies in force, as JSON; and why those on disk are not
 /rlconfig     the rules, a line each
 /explain      ?domain=D&descriptor=key=value[,key=value][&hits=N]
               why a descriptor is answered as it is, and what it would be answered now; charges nothing

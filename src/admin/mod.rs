@@ -11,6 +11,7 @@ pub mod explain;
 pub mod health;
 mod rlconfig;
 mod status;
+mod written;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ pub(crate) use brief::brief;
 pub use status::{PolicyStatus, Status};
 
 use crate::pipeline::Pipeline;
+use crate::policy::DomainSpec;
 
 /// What the admin routes look at. Cheap to clone.
 #[derive(Clone)]
@@ -31,6 +33,9 @@ pub struct AdminState {
     pub metrics: Arc<dyn Fn() -> Result<Vec<u8>, String> + Send + Sync>,
     /// The settings in force.
     pub settings: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
+    /// The policies in force as they were written; compiles them, so it is called off the request
+    /// path.
+    pub written: Arc<dyn Fn() -> Result<Vec<DomainSpec>, String> + Send + Sync>,
 }
 
 impl fmt::Debug for AdminState {

@@ -4,24 +4,30 @@ use std::fmt::Write;
 
 use crate::policy::{Limit, Policies};
 
-/// A line for each rule with a limit.
+/// A line for each rule with a limit. What only its domain says (shadow mode) is told of the rule.
 pub(super) fn text(policies: &Policies) -> String {
     let mut text = String::new();
     policies.for_each_rule(|domain, rule| {
-        let (unit, requests) = match rule.limit {
-            Limit::Unlimited => ("UNKNOWN".to_owned(), 0),
+        let (unit, requests, multiplier) = match rule.limit {
+            Limit::Unlimited => ("UNKNOWN".to_owned(), 0, 1),
             Limit::Quota(quota) => (
                 quota.window().unit().name().to_ascii_uppercase(),
                 quota.limit(),
+                quota.window().multiplier(),
             ),
+        };
+        // What the reference does not have stands where its readers do not stumble.
+        let multiplier = match multiplier {
+            1 => String::new(),
+            several => format!(" unit_multiplier={several}"),
         };
         let path = rule.path.replace(',', ".").replace('=', "_");
         // Writing to a string cannot fail.
         let _infallible = writeln!(
             text,
-            "{}.{path}: unit={unit} requests_per_unit={requests}, shadow_mode: {}, quota_mode: {}",
+            "{}.{path}: unit={unit} requests_per_unit={requests}{multiplier}, shadow_mode: {}, quota_mode: {}",
             domain.name(),
-            rule.shadow_mode,
+            rule.shadow_mode || domain.shadow_mode(),
             rule.quota_mode,
         );
     });

@@ -35,7 +35,7 @@ use crate::transport::json::JsonError;
 use crate::transport::listener::{Address, BindError, Listener};
 use crate::transport::server::{Server, ServerError};
 use crate::transport::{HealthReporter, Service};
-use policies::LoadedPolicies;
+use policies::{LoadedPolicies, Written};
 use queue::{Reloads, What};
 use reload::Reloader;
 
@@ -157,7 +157,8 @@ impl App {
 
         let prometheus = settings.telemetry.prometheus;
         let settings = Arc::new(ArcSwap::from_pointee(settings));
-        let state = admin_state(&pipeline, &status, &telemetry, &settings);
+        let in_force = Arc::new(ArcSwap::from_pointee(loaded.written));
+        let state = admin_state(&pipeline, &status, &telemetry, &settings, &in_force);
         let routes = crate::transport::http::routes(Arc::clone(&service))?
             .merge(crate::admin::health::routes(state.clone(), prometheus));
         let http = HttpServer::start(http, routes);
@@ -171,8 +172,8 @@ impl App {
             pipeline: Arc::clone(&pipeline),
             status: Arc::clone(&status),
             watcher,
-            last: Mutex::new(loaded.written.fingerprint),
-            in_force: Arc::new(ArcSwap::from_pointee(loaded.written)),
+            last: Mutex::new(in_force.load().fingerprint),
+            in_force,
         });
         status.set_serving(true);
         health.set_serving(true).await;
@@ -339,8 +340,10 @@ fn admin_state(
     status: &Arc<Status>,
     telemetry: &Arc<Telemetry>,
     settings: &Arc<ArcSwap<Settings>>,
+    in_force: &Arc<ArcSwap<Written>>,
 ) -> AdminState {
     let (telemetry, settings) = (Arc::clone(telemetry), Arc::clone(settings));
+    let in_force = Arc::clone(in_force);
     AdminState {
         pipeline: Arc::clone(pipeline),
         status: Arc::clone(status),
@@ -348,6 +351,12 @@ fn admin_state(
         settings: Arc::new(move || {
             serde_json::to_value(&**settings.load())
                 .unwrap_or_else(|error| serde_json::Value::String(error.to_string()))
+        }),
+        written: Arc::new(move || {
+            let compiled = in_force.load().compile();
+            compiled
+                .map(|compiled| compiled.domains)
+                .map_err(|report| report.to_string())
         }),
     }
 }

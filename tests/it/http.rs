@@ -126,28 +126,118 @@ async fn metrics_can_be_off() {
     assert_eq!(harness.get("/metrics").await.0, 404);
 }
 
-#[tokio::test]
-async fn the_configuration_in_force_is_dumped() {
-    let harness = Harness::with_policy(POLICY).await;
+const BUCKET: &str = "
+domain: bucket
+descriptors:
+  - key: a*
+    share_threshold: true
+    shadow_mode: true
+    metadata: { team: [x, 1] }
+    rate_limit: { requests_per_unit: 4, unit: day, algorithm: token_bucket, burst: 7 }
+    descriptors:
+      - key: free
+        value: x
+        value_to_metric: true
+";
+
+async fn dump(harness: &Harness) -> serde_json::Value {
     let (status, text) = harness.admin("/config_dump").await;
     assert_eq!(status, 200);
-    let dump: serde_json::Value = serde_json::from_str(&text).unwrap();
+    serde_json::from_str(&text).unwrap()
+}
+
+#[tokio::test]
+async fn the_configuration_in_force_is_dumped() {
+    let settings = "domains: { shop: { shadow_mode: true, enforce_percent: 30 } }";
+    let harness = Harness::start(&[("policy.yaml", POLICY)], settings)
+        .await
+        .unwrap();
+    let dump = dump(&harness).await;
     assert_eq!(dump["settings"]["limits"]["in_flight"], 10_000);
     assert_eq!(dump["policies"]["rules"], 2);
-    let rule = &dump["domains"][0]["rules"][0];
-    assert_eq!(rule["descriptor"], "user");
-    assert_eq!(rule["rate_limit"]["unit_multiplier"], 5);
+    let shop = &dump["domains"][0];
+    assert_eq!(shop["shadow_mode"], true);
+    let user = &shop["descriptors"][0];
+    assert_eq!(user["rate_limit"]["unit_multiplier"], 5);
+    assert_eq!(user["rate_limit"]["enforce_percent"], 30);
     assert!(
-        rule["origin"].as_str().unwrap().contains("policy.yaml:4:"),
-        "{rule}"
+        user["rate_limit"]["burst"].is_null(),
+        "a window has no bucket"
     );
+    assert!(
+        user["origin"].as_str().unwrap().contains("policy.yaml:4:"),
+        "{user}"
+    );
+    assert_eq!(shop["descriptors"][1]["rate_limit"]["unlimited"], true);
+    assert!(harness.admin("/").await.1.contains("/config_dump"));
+}
+
+#[tokio::test]
+async fn every_part_of_a_policy_is_dumped() {
+    let harness = Harness::with_policy(BUCKET).await;
+    let dump = dump(&harness).await;
+    assert_eq!(
+        dump["domains"][0],
+        serde_json::json!({
+            "domain": "bucket",
+            "shadow_mode": false,
+            "override_denied_hits": "free",
+            "descriptors": [{
+                "key": "a*",
+                "value": null,
+                "rule": "a*",
+                "origin": dump["domains"][0]["descriptors"][0]["origin"],
+                "rate_limit": {
+                    "name": null,
+                    "requests_per_unit": 4,
+                    "unit": "day",
+                    "unit_multiplier": 1,
+                    "algorithm": "token_bucket",
+                    "burst": 7,
+                    "denied_hits": "free",
+                    "enforce_percent": 100,
+                    "replaces": [],
+                },
+                "shadow_mode": true,
+                "quota_mode": false,
+                "share_threshold": true,
+                "detailed_metric": false,
+                "value_to_metric": false,
+                "metadata": { "team": ["x", 1.0] },
+                "descriptors": [{
+                    "key": "free",
+                    "value": "x",
+                    "rule": null,
+                    "origin": null,
+                    "rate_limit": null,
+                    "shadow_mode": false,
+                    "quota_mode": false,
+                    "share_threshold": false,
+                    "detailed_metric": false,
+                    "value_to_metric": true,
+                }],
+            }],
+        })
+    );
+}
+
+#[tokio::test]
+async fn rules_are_listed_as_the_reference_lists_them() {
+    let harness = Harness::with_policy(POLICY).await;
     let (status, text) = harness.admin("/rlconfig").await;
     assert_eq!(status, 200);
-    assert!(
-        text.contains("shop.user: unit=MINUTE requests_per_unit=1, shadow_mode: false"),
-        "{text}"
+    assert_eq!(
+        text,
+        "shop.user: unit=MINUTE requests_per_unit=1 unit_multiplier=5, shadow_mode: false, \
+         quota_mode: false\n\
+         shop.plan_gold: unit=UNKNOWN requests_per_unit=0, shadow_mode: false, quota_mode: false\n"
     );
-    assert!(harness.admin("/").await.1.contains("/config_dump"));
+    let settings = "defaults: { shadow_mode: true }";
+    let shadowed = Harness::start(&[("p.yaml", POLICY)], settings)
+        .await
+        .unwrap();
+    let (_, text) = shadowed.admin("/rlconfig").await;
+    assert_eq!(text.matches("shadow_mode: true").count(), 2, "{text}");
 }
 
 #[tokio::test]
