@@ -221,11 +221,9 @@ fn rule_differences(old: &Rule, new: &Rule, details: &mut Vec<String>) {
             details.push(switched(name, is));
         }
     }
-    if old.enforce_percent != new.enforce_percent {
-        details.push(format!(
-            "enforce_percent {} -> {}",
-            old.enforce_percent, new.enforce_percent
-        ));
+    let (was, is) = (enforced(old), enforced(new));
+    if was != is {
+        details.push(format!("enforce_percent {was} -> {is}"));
     }
     if old.name != new.name {
         let shown = |name: &Option<String>| name.clone().unwrap_or_else(|| "none".to_owned());
@@ -236,6 +234,14 @@ fn rule_differences(old: &Rule, new: &Rule, details: &mut Vec<String>) {
     }
     if old.metadata != new.metadata {
         details.push("metadata".to_owned());
+    }
+}
+
+/// The percentage that is enforced: of a rule that never denies, all of nothing.
+fn enforced(rule: &Rule) -> u8 {
+    match rule.limit {
+        Limit::Quota(_) => rule.enforce_percent,
+        Limit::Unlimited => 100,
     }
 }
 
@@ -363,6 +369,32 @@ mod tests {
         );
     }
 
+    #[test]
+    fn an_unlimited_rule_enforces_nothing_whatever_the_defaults() {
+        let unlimited = "{key: a, rate_limit: {unlimited: true}}";
+        let limited = "{key: a, rate_limit: {unit: day, requests_per_unit: 5}}";
+        let zero = PolicyDefaults {
+            enforce_percent: 0,
+            ..PolicyDefaults::default()
+        };
+        let told = |old: &str, new: &str| -> Vec<String> {
+            let new = domains_with("d", new, &zero);
+            diff(&domains("d", old), &new)
+                .iter()
+                .map(Change::to_string)
+                .collect()
+        };
+        assert_eq!(told(unlimited, unlimited), [""; 0]);
+        assert_eq!(
+            told(limited, limited),
+            ["d: a: changed: enforce_percent 100 -> 0"]
+        );
+        assert_eq!(
+            told(unlimited, limited),
+            ["d: a: changed: unlimited -> 5 per day (fixed_window), enforce_percent 100 -> 0"]
+        );
+    }
+
     fn lines(old: &str, new: &str) -> Vec<String> {
         diff(&domains("d", old), &domains("d", new))
             .iter()
@@ -371,11 +403,15 @@ mod tests {
     }
 
     fn domains(name: &str, descriptors: &str) -> Vec<DomainSpec> {
+        domains_with(name, descriptors, &PolicyDefaults::default())
+    }
+
+    fn domains_with(name: &str, descriptors: &str, defaults: &PolicyDefaults) -> Vec<DomainSpec> {
         let text = format!("domain: {name}\ndescriptors: [{descriptors}]");
         let source = Source {
             name: "p",
             text: text.as_bytes(),
         };
-        load(&[source], &PolicyDefaults::default()).unwrap().domains
+        load(&[source], defaults).unwrap().domains
     }
 }
