@@ -295,11 +295,15 @@ async fn listen(addresses: &Listen) -> Result<[Listener; 3], StartError> {
             .await
             .map_err(|source| StartError::Bind { listener, source })
     };
-    Ok([
-        bind("grpc", &addresses.grpc).await?,
-        bind("http", &addresses.http).await?,
-        bind("admin", &addresses.admin).await?,
-    ])
+    let grpc = bind("grpc", &addresses.grpc).await?;
+    let http = bind("http", &addresses.http).await?;
+    // Who asks runs as another user, and a TCP port would be open to all users too. What operators
+    // ask is not for everybody.
+    for (listener, open) in [("grpc", &grpc), ("http", &http)] {
+        open.open_to_all()
+            .map_err(|source| StartError::Bind { listener, source })?;
+    }
+    Ok([grpc, http, bind("admin", &addresses.admin).await?])
 }
 
 async fn watch(settings: &Settings) -> Option<Watcher> {

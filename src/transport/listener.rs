@@ -1,8 +1,9 @@
 //! Sockets to listen on: TCP or unix.
 
+use std::fs::Permissions;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -45,7 +46,7 @@ pub enum Connection {
 
 /// Why a socket cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}{}", hint(.source))]
+#[error("cannot listen on {address}: {source}{}", hint(.address, .source))]
 pub struct BindError {
     address: Address,
     source: io::Error,
@@ -81,6 +82,23 @@ impl Listener {
         }
     }
 
+    /// Lets every user of the machine connect to a unix socket who may enter its folder: an Envoy
+    /// runs as another user. By itself a socket takes its rights from the umask. Does nothing to TCP,
+    /// which has no such rights.
+    ///
+    /// # Errors
+    /// If the rights cannot be changed.
+    pub fn open_to_all(&self) -> Result<(), BindError> {
+        let Self::Unix(_, SocketFile(path)) = self else {
+            return Ok(());
+        };
+        let everyone = Permissions::from_mode(0o666);
+        std::fs::set_permissions(path, everyone).map_err(|source| BindError {
+            address: self.address(),
+            source,
+        })
+    }
+
     /// Waits for the next connection. Small writes leave at once: Envoy waits for each of them.
     ///
     /// # Errors
@@ -99,10 +117,10 @@ impl Listener {
 
 /// Takes over the socket file of a server that is gone, and refuses one that is in use.
 async fn bind_unix(path: &Path) -> io::Result<Listener> {
-    let is_socket = path
-        .symlink_metadata()
-        .is_ok_and(|found| found.file_type().is_socket());
-    if is_socket && UnixStream::connect(path).await.is_err() {
+    if is_socket(path)
+        && let Err(error) = UnixStream::connect(path).await
+        && error.kind() == io::ErrorKind::ConnectionRefused
+    {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
@@ -120,12 +138,76 @@ impl Drop for SocketFile {
     }
 }
 
-fn hint(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::AddrInUse => " (is another server running there? port 0 takes a free one)",
-        io::ErrorKind::PermissionDenied => " (ports below 1024 need a privilege)",
-        io::ErrorKind::AddrNotAvailable => " (the address is not one of this machine's)",
-        io::ErrorKind::NotFound => " (the folder of the socket does not exist)",
+fn hint(address: &Address, error: &io::Error) -> &'static str {
+    use io::ErrorKind::{AddrInUse, AddrNotAvailable, NotADirectory, NotFound, PermissionDenied};
+    match (address, error.kind()) {
+        (Address::Tcp(_), AddrInUse) => {
+            " (is another server running there? port 0 takes a free one)"
+        }
+        (Address::Tcp(_), AddrNotAvailable) => " (the address is not one of this machine's)",
+        (Address::Tcp(_), PermissionDenied) => " (ports below 1024 need a privilege)",
+        (Address::Unix(path), AddrInUse) if is_socket(path) => " (another server listens there)",
+        (Address::Unix(_), AddrInUse) => " (something is there that is not a socket; remove it)",
+        (Address::Unix(_), NotADirectory | NotFound) => {
+            " (the folder of the socket does not exist)"
+        }
+        (Address::Unix(_), PermissionDenied) => {
+            " (the user that runs tollgate has no right to write to the folder of the socket)"
+        }
         _ => "",
+    }
+}
+
+fn is_socket(path: &Path) -> bool {
+    path.symlink_metadata()
+        .is_ok_and(|found| found.file_type().is_socket())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn refused(address: &Address) -> String {
+        Listener::bind(address).await.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn what_is_in_the_way_is_told_for_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let unix = |name: &str| Address::Unix(folder.path().join(name));
+        let socket = Listener::bind(&unix("socket")).await.unwrap();
+        let told = refused(&unix("socket")).await;
+        assert!(told.ends_with("(another server listens there)"), "{told}");
+        std::fs::write(folder.path().join("file"), "").unwrap();
+        let told = refused(&unix("file")).await;
+        assert!(told.ends_with("not a socket; remove it)"), "{told}");
+        for name in ["no/socket", "file/socket"] {
+            let told = refused(&unix(name)).await;
+            assert!(
+                told.ends_with("folder of the socket does not exist)"),
+                "{told}"
+            );
+        }
+        drop(socket);
+        let tcp = Listener::bind(&Address::Tcp("127.0.0.1:0".into()))
+            .await
+            .unwrap();
+        let told = refused(&tcp.address()).await;
+        assert!(told.ends_with("port 0 takes a free one)"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn a_socket_can_be_opened_to_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let socket = Listener::bind(&Address::Unix(path.clone())).await.unwrap();
+        let mode = || path.metadata().unwrap().permissions().mode() & 0o777;
+        assert_ne!(mode(), 0o666);
+        socket.open_to_all().unwrap();
+        assert_eq!(mode(), 0o666);
+        let tcp = Listener::bind(&Address::Tcp("127.0.0.1:0".into()))
+            .await
+            .unwrap();
+        assert!(tcp.open_to_all().is_ok());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Arc;
@@ -495,6 +496,9 @@ async fn serve_listens_on_unix_sockets_and_ends_on_a_signal() {
     let (mut served, lines) = Served::start(&arguments);
     assert!(lines.last().unwrap().contains("grpc.sock"), "{lines:?}");
     assert_eq!(run(&["query", "--addr", &grpc, "shop", "user=x"]).0, 0);
+    // Envoy runs as another user.
+    let mode = socket.metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o666);
     // A second server does not take the socket from the first.
     let mut second = tollgate(&["serve"]);
     let refused = second.args(arguments).output().unwrap();
