@@ -91,6 +91,8 @@ pub(super) fn readings(pipeline: &Pipeline, service: &Service, status: &Status) 
         expired: store.expired,
         overflow_decisions: store.overflow_decisions,
         overflow_refunds: store.overflow_refunds_ignored,
+        overflow_refused: store.overflow_refused,
+        log_overflows: store.log_overflows,
         rules: count(pipeline.snapshot().policies().rule_count()),
         policies_refused: status.are_policies_refused(),
         settings_refused: status.are_settings_refused(),

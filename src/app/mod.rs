@@ -71,10 +71,12 @@ pub enum Control {
 /// How an App ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// Every call was answered.
-    Drained,
     /// Somebody did not want to wait.
     AtOnce,
+    /// The grace was over with calls still under way.
+    Cut,
+    /// Every call was answered.
+    Drained,
 }
 
 /// A running Tollgate.
@@ -235,7 +237,7 @@ impl App {
             }
         }
         tokio::select! {
-            () = self.drain() => Ended::Drained,
+            ended = self.drain() => ended,
             () = second_stop(&mut control) => Ended::AtOnce,
         }
     }
@@ -251,7 +253,7 @@ impl App {
 
     /// Says that no traffic is wanted, goes on answering until that has got about, then tells every
     /// peer to go and waits for what is under way.
-    async fn drain(self) {
+    async fn drain(self) -> Ended {
         let shutdown = self.settings.load().shutdown.clone();
         info!(
             drain_delay = ?shutdown.drain_delay.get(),
@@ -267,10 +269,12 @@ impl App {
         if cut > 0 {
             warn!(
                 connections = cut,
-                "the grace was over with calls still under way"
+                "stopped; the grace was over with calls still under way"
             );
+            return Ended::Cut;
         }
         info!("stopped");
+        Ended::Drained
     }
 
     fn announce(&self) {

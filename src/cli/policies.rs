@@ -7,8 +7,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::app::policies;
 use crate::config::Report;
-use crate::config::policies::{Compiled, PolicyDefaults, Source, load};
+use crate::config::policies::{Compiled, PolicyDefaults, load};
 use crate::provider::files::{self, PolicyFile, ReadError};
 
 /// Files that were read, and what they say.
@@ -28,14 +29,7 @@ pub(super) fn check(paths: &[PathBuf], defaults: &PolicyDefaults) -> Checked {
     for path in paths {
         found.add(path);
     }
-    let sources: Vec<Source<'_>> = found
-        .files
-        .iter()
-        .map(|file| Source {
-            name: &file.name,
-            text: &file.bytes,
-        })
-        .collect();
+    let sources = policies::sources(&found.files);
     Checked {
         files: sources.len(),
         compiled: load(&sources, defaults),

@@ -101,7 +101,8 @@ impl Serve {
         };
         print_taken(&listen, &app);
         match app.run(control).await {
-            Ended::Drained => ExitCode::SUCCESS,
+            // Asked to stop, it stopped in the time that it was given.
+            Ended::Drained | Ended::Cut => ExitCode::SUCCESS,
             Ended::AtOnce => ExitCode::from(super::FAILED),
         }
     }

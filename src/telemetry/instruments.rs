@@ -30,7 +30,7 @@ pub struct Instrument {
 }
 
 /// Every metric that exists, by name.
-pub const ALL: [Instrument; 16] = [
+pub const ALL: [Instrument; 18] = [
     BUILD_INFO,
     DECISION_DURATION,
     DECISIONS,
@@ -45,8 +45,10 @@ pub const ALL: [Instrument; 16] = [
     STORE_EXPIRED,
     STORE_KEY_LIMIT,
     STORE_KEYS,
+    STORE_LOG_OVERFLOWS,
     STORE_OVERFLOW_DECISIONS,
     STORE_OVERFLOW_REFUNDS,
+    STORE_OVERFLOW_REFUSED,
 ];
 
 const BUILD_INFO: Instrument = Instrument {
@@ -119,10 +121,20 @@ const STORE_KEYS: Instrument = Instrument {
     unit: "{key}",
     help: "Keys with a counter of their own",
 };
+const STORE_LOG_OVERFLOWS: Instrument = Instrument {
+    name: "tollgate.store.log.overflows",
+    unit: "{charge}",
+    help: "Charges to a sliding_log that count for longer than a window since the memory for logs is spent",
+};
 const STORE_OVERFLOW_DECISIONS: Instrument = Instrument {
     name: "tollgate.store.overflow.decisions",
     unit: "{decision}",
     help: "Checks that were decided by shared counters, since the table of keys was full",
+};
+const STORE_OVERFLOW_REFUSED: Instrument = Instrument {
+    name: "tollgate.store.overflow.refused",
+    unit: "{decision}",
+    help: "Checks denied since the table was full and not even a shared counter was free",
 };
 const STORE_OVERFLOW_REFUNDS: Instrument = Instrument {
     name: "tollgate.store.overflow.refunds",
@@ -156,6 +168,8 @@ pub(super) fn register(meter: &Meter, state: &Arc<State>) -> Histogram<f64> {
         r.overflow_decisions
     });
     counter(meter, state, STORE_OVERFLOW_REFUNDS, |r| r.overflow_refunds);
+    counter(meter, state, STORE_OVERFLOW_REFUSED, |r| r.overflow_refused);
+    counter(meter, state, STORE_LOG_OVERFLOWS, |r| r.log_overflows);
 
     meter
         .f64_histogram(DECISION_DURATION.name)

@@ -164,6 +164,10 @@ pub struct Readings {
     pub overflow_decisions: u64,
     /// Refunds ignored since their key shares a counter, ever.
     pub overflow_refunds: u64,
+    /// Checks denied since not even a shared counter was free, ever.
+    pub overflow_refused: u64,
+    /// Charges to a sliding log that count for longer since the logs' memory was spent, ever.
+    pub log_overflows: u64,
     /// Rules in force.
     pub rules: u64,
     /// The policies that were read last are not those in force.

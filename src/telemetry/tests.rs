@@ -26,6 +26,8 @@ const READINGS: Readings = Readings {
     expired: 3,
     overflow_decisions: 4,
     overflow_refunds: 5,
+    overflow_refused: 8,
+    log_overflows: 9,
     rules: 6,
     policies_refused: true,
     settings_refused: true,
@@ -65,8 +67,10 @@ fn every_metric_has_the_name_that_dashboards_use() {
             "tollgate_store_expired_total counter",
             "tollgate_store_key_limit gauge",
             "tollgate_store_keys gauge",
+            "tollgate_store_log_overflows_total counter",
             "tollgate_store_overflow_decisions_total counter",
             "tollgate_store_overflow_refunds_total counter",
+            "tollgate_store_overflow_refused_total counter",
         ]
     );
     assert_eq!(types.len(), instruments::ALL.len());
@@ -97,6 +101,8 @@ fn every_metric_has_the_name_that_dashboards_use() {
         ("tollgate_store_keys", 1.0),
         ("tollgate_store_overflow_decisions_total", 4.0),
         ("tollgate_store_overflow_refunds_total", 5.0),
+        ("tollgate_store_overflow_refused_total", 8.0),
+        ("tollgate_store_log_overflows_total", 9.0),
     ] {
         assert_eq!(value(&text, series), Some(expected), "{series}\n{text}");
     }

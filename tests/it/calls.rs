@@ -173,6 +173,25 @@ async fn one_call_too_many_is_refused_at_once() {
     .await;
 }
 
+/// A call whose message never ends, under way.
+pub(crate) async fn stalled(
+    harness: &Harness,
+) -> tokio::task::JoinHandle<Result<http::Response<hyper::body::Incoming>, hyper::Error>> {
+    let (mut sender, connection) = h2_connection(&harness.grpc).await;
+    tokio::spawn(connection);
+    let (open, body) = tokio::sync::mpsc::channel::<Bytes>(1);
+    let call = tokio::spawn(async move {
+        let answer = sender.send_request(call(StalledBody(body))).await;
+        drop(open);
+        answer
+    });
+    until("the call is under way", async || {
+        harness.service.in_flight() == 1
+    })
+    .await;
+    call
+}
+
 struct StalledBody(tokio::sync::mpsc::Receiver<Bytes>);
 
 impl http_body::Body for StalledBody {

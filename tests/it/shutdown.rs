@@ -5,6 +5,7 @@ use tollgate::app::{Control, Ended};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
+use crate::calls;
 use crate::harness::{Harness, until};
 
 const POLICY: &str = "domain: d\ndescriptors:\n  - key: k\n    rate_limit: { unlimited: true }\n";
@@ -61,4 +62,16 @@ async fn a_second_stop_does_not_wait() {
     .await;
     harness.tell(Control::Stop).await;
     assert_eq!(harness.ended().await, Ended::AtOnce);
+}
+
+#[tokio::test]
+async fn a_drain_that_cuts_a_call_says_so() {
+    let settings = "shutdown: { drain_delay: 0s, grace: 1s }";
+    let harness = Harness::start(&[("p.yaml", POLICY)], settings)
+        .await
+        .unwrap();
+    let call = calls::stalled(&harness).await;
+    harness.tell(Control::Stop).await;
+    assert_eq!(harness.ended().await, Ended::Cut);
+    assert!(call.await.unwrap().is_err());
 }
