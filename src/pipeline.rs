@@ -61,9 +61,11 @@ impl Pipeline {
         }
     }
 
-    /// Answers by `policies` from now on. Queries under way finish by the old ones; counters stay.
-    pub fn set_policies(&self, policies: Policies) {
-        self.policies.store(Arc::new(policies));
+    /// Answers by `policies` from now on; counters stay. Returns the old ones, by which queries
+    /// under way still finish: whoever drops them last frees every rule, so better not a query.
+    #[must_use = "dropping the old policies may take long"]
+    pub fn set_policies(&self, policies: Policies) -> Arc<Policies> {
+        self.policies.swap(Arc::new(policies))
     }
 
     /// The policies in force now, to answer one query by.

@@ -6,6 +6,7 @@
 //! good files: they are the emergency switch, and an emergency is when files are broken.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
@@ -17,6 +18,7 @@ use crate::admin::{Status, brief};
 use crate::config::settings::{Loaded, SettingChange, Settings};
 use crate::event::{Events, Reloaded};
 use crate::pipeline::Pipeline;
+use crate::policy::Policies;
 use crate::provider::files::Fingerprint;
 use crate::provider::watch::Watcher;
 use crate::telemetry::Telemetry;
@@ -165,7 +167,7 @@ impl Reloader {
             written,
             changes,
         } = loaded;
-        self.pipeline.set_policies(policies);
+        free_when_unused(self.pipeline.set_policies(policies));
         self.in_force.store(Arc::new(written));
         self.status.accepted(status.clone());
         info!(
@@ -219,6 +221,16 @@ pub(super) fn tell_warnings(warnings: &str) {
             brief(warnings, "`tollgate check`")
         );
     }
+}
+
+/// Drops policies here, where it may take long, once no query refers to them any more.
+fn free_when_unused(old: Arc<Policies>) {
+    let mut patience = 1000_u32;
+    while Arc::strong_count(&old) > 1 && patience > 0 {
+        std::thread::park_timeout(Duration::from_millis(1));
+        patience = patience.saturating_sub(1);
+    }
+    drop(old);
 }
 
 fn list(changes: &[SettingChange]) -> String {
