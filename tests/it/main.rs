@@ -14,6 +14,7 @@ mod explain;
 mod harness;
 mod http;
 mod proto;
+mod process;
 mod readme;
 mod reload;
 mod serve;

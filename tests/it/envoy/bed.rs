@@ -11,7 +11,7 @@ use tokio::sync::Mutex;
 
 use super::client::{Client, Reply};
 use super::config::Gateway;
-use super::process::{Process, until, until_async};
+use crate::process::{Process, until, until_async};
 
 /// `tollgate serve` as an operator starts it.
 #[derive(Debug)]

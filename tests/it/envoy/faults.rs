@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::bed::{Bed, Envoy, Tollgate};
 use super::client::{Client, Reply};
 use super::config::Gateway;
-use super::process::{until, until_async};
+use crate::process::{until, until_async};
 
 /// No limit that a test could reach.
 const ROOMY: &str = "

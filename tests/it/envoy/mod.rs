@@ -15,6 +15,5 @@ mod config;
 mod faults;
 mod hostile;
 mod limits;
-mod process;
 mod readme;
 mod streams;

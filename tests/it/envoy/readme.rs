@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use tollgate::clock::Clock;
 
 use super::bed::{Envoy, ROOT, TOLLGATE, Tollgate};
-use super::process::until;
+use crate::process::until;
 
 #[tokio::test]
 async fn the_readme_of_the_example_is_true() {

@@ -4,7 +4,7 @@
 use super::bed::shared;
 use super::config::BODY;
 use super::limits::is_denied;
-use super::process::until_async;
+use crate::process::until_async;
 
 const BYTES: &str = r#"30, 30;w=86400;name="bytes""#;
 

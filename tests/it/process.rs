@@ -14,14 +14,14 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running child. Its output is printed if the test that drops it is failing.
 #[derive(Debug)]
-pub(super) struct Process {
+pub(crate) struct Process {
     name: &'static str,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Process {
-    pub(super) fn spawn(name: &'static str, command: &mut Command) -> Self {
+    pub(crate) fn spawn(name: &'static str, command: &mut Command) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -35,7 +35,7 @@ impl Process {
     }
 
     /// Sends a signal by name: `TERM`, `STOP`, `CONT`.
-    pub(super) fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         // The shell's own kill: a machine need not have it as a program.
         let kill = format!("kill -s {name} {}", self.child.id());
         let sent = Command::new("sh").arg("-c").arg(kill).status();
@@ -47,19 +47,19 @@ impl Process {
     }
 
     /// Ends it the hard way and waits until it is gone.
-    pub(super) fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         // Both fail only if it has ended already, which is what is wanted.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 
     /// How it ended, if it has.
-    pub(super) fn ended(&mut self) -> Option<ExitStatus> {
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child can be waited for")
     }
 
     /// Waits until a line of its output gives something.
-    pub(super) async fn line<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
+    pub(crate) async fn line<T>(&mut self, what: &str, find: impl Fn(&str) -> Option<T>) -> T {
         let (name, log) = (self.name, Arc::clone(&self.log));
         until(&format!("{name} to say {what}"), || {
             assert!(
@@ -89,12 +89,12 @@ impl Drop for Process {
 }
 
 /// Polls until `found` gives something; panics with `what` when that takes too long.
-pub(super) async fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
+pub(crate) async fn until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     until_async(what, async || found()).await
 }
 
 /// As [`until`], for a condition that has to ask somebody.
-pub(super) async fn until_async<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn until_async<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
     let mut beat = tokio::time::interval(Duration::from_millis(5));
     let search = async {
         loop {
