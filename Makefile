@@ -19,13 +19,16 @@ run: ## serve in the foreground with the shipped settings and policies (stop wit
 demo: ## start Tollgate with a real Envoy in front, send requests, show 200s turn into 429s
 	scripts/demo
 
-test: ## run every test, end to end with a real Envoy included; gets what is missing
-	@command -v curl > /dev/null || { apt-get update && apt-get install -y --no-install-recommends curl; }
+test: ## run every test, with a real Envoy and real Redis servers; gets what is missing
+	@missing=; for it in curl redis-server; do command -v $$it > /dev/null || missing="$$missing $$it"; done; \
+	  [ -z "$$missing" ] || { apt-get update && apt-get install -y --no-install-recommends $$missing; }
 	scripts/get-envoy
+	scripts/get-redis 6.2
+	scripts/get-redis valkey
 	$(CARGO) test --locked --all-features
 
-test-quick: ## run the tests that need no Envoy
-	$(CARGO) test --locked --all-features -- --skip envoy::
+test-quick: ## run the tests that need neither Envoy nor Redis
+	$(CARGO) test --locked --all-features -- --skip envoy:: --skip redis::redis_ --skip redis::valkey
 
 fmt: ## format the code
 	$(CARGO) fmt

@@ -100,6 +100,10 @@ pub enum Source {
     Memory,
     /// A counter that new keys share since the table is full; it may over-count.
     Overflow,
+    /// A counter of this key alone, in the store that all replicas share.
+    Store,
+    /// The shared store holds a state of a version that is not known here; over until it expires.
+    Unreadable,
 }
 
 impl Source {
@@ -109,6 +113,8 @@ impl Source {
         match self {
             Self::Memory => "memory",
             Self::Overflow => "overflow",
+            Self::Store => "store",
+            Self::Unreadable => "unreadable",
         }
     }
 }

@@ -14,5 +14,6 @@
 //! It does not match descriptors (`policy`) and does not turn verdicts into an answer (`limiter`).
 
 mod memory;
+pub mod redis;
 
 pub use memory::{MemoryConfig, MemoryStats, MemoryStore, Swept};

@@ -1,0 +1,291 @@
+-- The sibling of sliding_log.rs: the same members, the same numbers.
+--
+-- Takes `ttl`, which turns a time into milliseconds to live. Returns functions on one key's log;
+-- `load` returns nil if the key holds something that it does not know.
+--
+-- Stored: a sorted set, score = the millisecond of a charge. A member is 14 bytes: version,
+-- millisecond, and the sum of everything charged up to and with it, modulo 2^52. So what is
+-- counted is the difference of two members, found in O(log n), however many there are between.
+-- * There is one member per millisecond.
+-- * The newest member that no longer counts is kept: its sum is where the others begin.
+-- * When everything charged at the newest time is given back, that member stays, with the sum of
+--   the one before it: a clock that steps back then still finds the newest time.
+--
+-- Nothing is written before `write`, but where a refund reaches beyond the newest member.
+
+local ttl = ...
+local floor, max, min = math.floor, math.max, math.min
+local call = redis.call
+local SATURATED = 4294967296
+local SUMS = 4503599627370496
+local VERSION, FORMAT, SIZE = 1, '>BI6I7', 14
+-- As memory's logs: room for as many members as the limit, but for so many in any case.
+local FEW, MANY = 64, 100000
+
+local function text(number)
+  return string.format('%.0f', number)
+end
+
+local function member(at, total)
+  return struct.pack(FORMAT, VERSION, at, total)
+end
+
+-- Time and sum of a member; nil if it is none of ours.
+local function parse(raw)
+  if #raw ~= SIZE or string.byte(raw) ~= VERSION then
+    return nil
+  end
+  local _, at, total = struct.unpack(FORMAT, raw)
+  return at, total
+end
+
+-- state.newest, state.total: the last member, `stored` being its name in Redis if it is there.
+-- state.previous, state.before: the one before it. state.gone: the sum of all that does not count.
+local function load(_, window, now, key)
+  local state = {
+    key = key, window = window, now = now, at = now, cut = now - window,
+    newest = 0, total = 0, before = 0, gone = 0, old = {},
+  }
+  local pair = redis.pcall('ZRANGE', key, -2, -1)
+  if pair.err then
+    return nil
+  end
+  local stored = pair[#pair]
+  if not stored then
+    return state
+  end
+  local newest, total = parse(stored)
+  if not newest then
+    return nil
+  end
+  state.at = max(now, newest)
+  state.cut = state.at - window
+  if newest < state.cut then
+    state.stale = true
+    return state
+  end
+  state.newest, state.total, state.stored = newest, total, stored
+  if pair[2] then
+    state.previous, state.before = parse(pair[1])
+    if not state.previous then
+      return nil
+    end
+    local base = pair[1]
+    if state.previous >= state.cut then
+      base = call('ZREVRANGEBYSCORE', key, '(' .. text(state.cut), '-inf', 'LIMIT', 0, 1)[1]
+    end
+    if base then
+      state.base, state.gone = parse(base)
+      if not state.base then
+        return nil
+      end
+    end
+  end
+  return state
+end
+
+-- Writes what has changed, with the time to live. The new before the old goes: should Redis be out
+-- of memory, nothing is lost.
+local function write(state)
+  local key = state.key
+  if state.stale then
+    call('DEL', key)
+    state.stale = false
+  end
+  if state.changed then
+    state.stored = member(state.newest, state.total)
+    call('ZADD', key, text(state.newest), state.stored)
+    state.changed = false
+  end
+  for _, name in ipairs(state.old) do
+    -- What was charged and given back in one call is the same member again.
+    if name ~= state.stored then
+      call('ZREM', key, name)
+    end
+  end
+  state.old = {}
+  if state.charged and state.base then
+    call('ZREMRANGEBYSCORE', key, '-inf', '(' .. text(state.base))
+  end
+  local last = state.newest
+  if state.total == state.before and state.previous then
+    last = state.previous
+  end
+  call('PEXPIRE', key, text(ttl(last + state.window + 1)))
+end
+
+-- To try charges on at `now`, and at no other time: only a count.
+local function copy(state)
+  return { count = min((state.total - state.gone) % SUMS, SATURATED) }
+end
+
+local function used(state)
+  if state.count then
+    return state.count
+  end
+  return min((state.total - state.gone) % SUMS, SATURATED)
+end
+
+-- The last member is to be written anew.
+local function change(state)
+  if state.stored then
+    table.insert(state.old, state.stored)
+    state.stored = nil
+  end
+  state.changed = true
+end
+
+-- The oldest member that counts becomes part of the next: its hits count for longer, never less.
+local function make_room(state, limit)
+  local key, cut = state.key, text(state.cut)
+  local count = call('ZCOUNT', key, cut, '+inf')
+  if state.total == state.before then
+    count = count - 1
+  end
+  if count < max(FEW, min(limit, MANY)) then
+    return
+  end
+  local pair = call('ZRANGEBYSCORE', key, cut, '+inf', 'LIMIT', 0, 2)
+  table.insert(state.old, pair[1])
+  local _, total = parse(pair[2])
+  if total and (total - state.gone) % SUMS > SATURATED then
+    -- Each member saturates alone, so a huge charge hides none that outlasts it.
+    local at = max(state.cut - 1, 0)
+    if state.base then
+      table.insert(state.old, member(state.base, state.gone))
+    end
+    state.base, state.gone = at, (total - SATURATED) % SUMS
+    call('ZADD', key, text(at), member(at, state.gone))
+  end
+end
+
+local function charge(state, hits, limit)
+  if state.count then
+    state.count = min(state.count + hits, SATURATED)
+    return
+  end
+  if state.newest == state.at then
+    change(state)
+    local own = min((state.total - state.before) % SUMS + hits, SATURATED)
+    state.total = (state.before + own) % SUMS
+  else
+    if state.newest > 0 then
+      if state.changed then
+        -- By a refund just before.
+        write(state)
+      end
+      make_room(state, limit)
+      if state.total == state.before then
+        change(state)
+      else
+        state.previous, state.before = state.newest, state.total
+      end
+    end
+    state.stored, state.changed = nil, true
+    state.newest, state.total = state.at, (state.total + min(hits, SATURATED)) % SUMS
+  end
+  state.charged = true
+end
+
+-- Takes back more than the newest member holds, in Redis, and reads the log anew.
+local function refund_deep(state, left)
+  write(state)
+  local key, newest, total = state.key, state.newest, 0
+  while true do
+    local pair = call('ZRANGE', key, -2, -1)
+    local stored, below = pair[#pair], 0
+    if not stored then
+      total = 0
+      break
+    end
+    local at
+    at, total = parse(stored)
+    if pair[2] then
+      below = select(2, parse(pair[1]))
+    end
+    -- What stands on a member of another version stays.
+    if left == 0 or not below then
+      break
+    end
+    local own = (total - below) % SUMS
+    if own > left then
+      call('ZADD', key, text(at), member(at, (total - left) % SUMS))
+      own = left
+    end
+    call('ZREM', key, stored)
+    left = left - own
+  end
+  -- A later time than any member's is kept, with nothing of its own.
+  call('ZADD', key, text(newest), member(newest, total))
+  local anew = load(nil, state.window, state.now, key)
+  for _, field in ipairs({ 'newest', 'total', 'stored', 'previous', 'before', 'base', 'gone' }) do
+    state[field] = anew[field]
+  end
+end
+
+local function refund(state, hits)
+  if state.count then
+    state.count = max(state.count - hits, 0)
+    return
+  end
+  local left = min(hits, used(state))
+  if left == 0 then
+    return
+  end
+  if (state.total - state.before) % SUMS > left then
+    change(state)
+    state.total = (state.total - left) % SUMS
+  else
+    refund_deep(state, left)
+  end
+end
+
+local function falls_to(state, target)
+  if used(state) <= target then
+    return state.now
+  end
+  local total, out = state.total, state.window + 1
+  if target == 0 then
+    if total == state.before then
+      return state.previous + out
+    end
+    return state.newest + out
+  end
+  if state.changed then
+    write(state)
+  end
+  -- The first member after which no more than `target` is left, most often one of the oldest.
+  local function at_rank(rank)
+    local at, sum = parse(call('ZRANGE', state.key, rank, rank)[1])
+    return at, at and (total - sum) % SUMS <= target
+  end
+  local low = call('ZCOUNT', state.key, '-inf', '(' .. text(state.cut))
+  local last = call('ZCARD', state.key) - 1
+  local step, high = 1, low
+  local at, found = at_rank(high)
+  while not found do
+    low, high = high + 1, min(high + step, last)
+    step = step * 2
+    at, found = at_rank(high)
+  end
+  while low < high do
+    local middle = floor((low + high) / 2)
+    local earlier
+    earlier, found = at_rank(middle)
+    if found then
+      at, high = earlier, middle
+    else
+      low = middle + 1
+    end
+  end
+  return at + out
+end
+
+local function resets_at(state)
+  return falls_to(state, 0)
+end
+
+return {
+  load = load, write = write, copy = copy, used = used, charge = charge, refund = refund,
+  falls_to = falls_to, resets_at = resets_at,
+}

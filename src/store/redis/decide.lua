@@ -1,0 +1,243 @@
+-- Decides many queries in one call, in order, each all or nothing, as memory's store does.
+--
+-- The text of each algorithm (src/algorithm/*.lua) stands before this one as a function of its
+-- name. Runs on Redis 6.2 and newer and on Valkey. Replicated by its effects, so it may read the
+-- clock.
+--
+-- KEYS: the counters, each once.
+-- ARGV[1]: packed, integers big-endian.
+--   now      6 bytes  milliseconds since the epoch by which to decide; 0: this server's clock
+--   jitter   4 bytes  thousandths of its time to live by which every key outlives its state
+--   queries  2 bytes  how many follow; each:
+--     enforce  1 byte   0: nothing is denied, so what passes is charged even beside what is over
+--     checks   2 bytes  how many follow; each:
+--       key      2 bytes  position in KEYS
+--       kind     1 byte   1 fixed_window, 2 sliding_window, 3 sliding_log, 4 token_bucket
+--       act      1 byte   0 nothing, 1 charge if it passes and the query is not denied, 2 charge,
+--                         3 refund
+--       role     1 byte   0 plain, 1 shadow, 2 quota, 3 both
+--       hits     5 bytes
+--       most     6 bytes  signed: the highest count at which the hits pass; -1 if they never do
+--       window   5 bytes  milliseconds
+--       limit    4 bytes
+--       burst    4 bytes
+--
+-- Returns one string, packed alike.
+--   now      6 bytes  by which it was decided
+--   for each query
+--     denied   1 byte
+--     for each check
+--       flags    1 byte   1 over, 2 waiting does not help, 4 the state is of an unknown version
+--       counted  5 bytes  hits that are counted once the query is done
+--       reset    7 bytes  milliseconds from now
+--
+-- Each key is read once and, if it changed, written once with its time to live. Where nothing is
+-- counted any more the key is deleted. A state that this version cannot read is never charged,
+-- given back or replaced: all but refunds are over until it expires.
+
+local pack, parse = struct.pack, struct.unpack
+local call, floor, max, min = redis.call, math.floor, math.max, math.min
+local CHECK, VERDICT = '>I2BBBI5i6I5I4I4', '>BI5I7'
+local IF_PASSED, ALWAYS, REFUND = 1, 2, 3
+-- A server whose clock is so far behind, as after a failover, still finds a window that is over.
+local GRACE = 1000
+local LONGEST = 2 ^ 60
+local READ_AT_ONCE = 4000
+
+local body = ARGV[1]
+local now, jitter, queries, at = parse('>I6I4I2', body)
+if now == 0 then
+  local time = call('TIME')
+  now = time[1] * 1000 + floor(time[2] / 1000)
+end
+
+-- Milliseconds that a key lives whose state is as good as a new one at `expires`.
+local function ttl(expires)
+  local wait = max(expires - now, 0)
+  return min(wait + floor(wait * jitter / 1000) + GRACE, LONGEST)
+end
+
+local makers = { fixed_window, sliding_window, sliding_log, token_bucket }
+local algorithms = {}
+local raws = {}
+for first = 1, #KEYS, READ_AT_ONCE do
+  local last = min(first + READ_AT_ONCE - 1, #KEYS)
+  local some = call('MGET', unpack(KEYS, first, last))
+  for i = first, last do
+    raws[i] = some[i - first + 1]
+  end
+end
+
+local states = {}
+
+-- A key's state as it is stored, or what stands for one that cannot be read.
+local function open(key, kind, window)
+  local algorithm = algorithms[kind]
+  if not algorithm then
+    algorithm = makers[kind](ttl)
+    algorithms[kind] = algorithm
+  end
+  local state = algorithm.load(raws[key], window, now, KEYS[key])
+  if not state then
+    local left = call('PTTL', KEYS[key])
+    if left == -1 then
+      -- Not even ours, or it would expire.
+      left = window
+      call('PEXPIRE', KEYS[key], string.format('%.0f', left))
+    end
+    state = { unreadable = true, until_ = now + max(left, 0) }
+  end
+  state.algorithm = algorithm
+  states[key] = state
+  return state
+end
+
+local function land(algorithm, state, act, hits, limit, burst)
+  if act == REFUND then
+    algorithm.refund(state, hits, limit, burst)
+  else
+    algorithm.charge(state, hits, limit, burst)
+  end
+end
+
+-- When nothing is counted any more.
+local function expiry(state)
+  if state.expires then
+    return state.expires
+  end
+  return state.algorithm.falls_to(state, 0)
+end
+
+-- The checks of the query at hand.
+local keys, acts, costs, mosts, limits, bursts, overs = {}, {}, {}, {}, {}, {}, {}
+local out = { pack('>I6', now) }
+
+-- A copy of a state, charged with what passed of this query's earlier checks of that key.
+local function trial(state, key, before)
+  local copy = state.algorithm.copy(state)
+  for i = 1, before do
+    local act = acts[i]
+    if keys[i] == key and act > 0 and (act ~= IF_PASSED or not overs[i]) then
+      land(state.algorithm, copy, act, costs[i], limits[i], bursts[i])
+    end
+  end
+  return copy
+end
+
+-- Hits of earlier checks of the same key that passed but are not charged since the query is
+-- denied: the same query needs room for them too.
+local function beside(index)
+  local sum = 0
+  for i = 1, index - 1 do
+    if keys[i] == keys[index] and acts[i] == IF_PASSED and not overs[i] then
+      sum = sum + costs[i]
+    end
+  end
+  return sum
+end
+
+for query = 1, queries do
+  local enforce, checks
+  enforce, checks, at = parse('>BI2', body, at)
+  local denied, quotas, exhausted, twice, refunds = false, 0, 0, false, false
+
+  -- Judge, each check on top of those before it. Nothing is written.
+  for i = 1, checks do
+    local key, kind, act, role, hits, most, window, limit, burst
+    key, kind, act, role, hits, most, window, limit, burst, at = parse(CHECK, body, at)
+    local state = states[key] or open(key, kind, window)
+    local over
+    if state.unreadable then
+      over = act ~= REFUND
+    else
+      local judged = state
+      if state.query ~= query then
+        state.query, state.trial = query, nil
+      else
+        twice = true
+        judged = state.trial or trial(state, key, i - 1)
+        state.trial = judged
+      end
+      over = state.algorithm.used(judged, limit, burst) > most
+      if judged ~= state and act > 0 and (act ~= IF_PASSED or not over) then
+        land(state.algorithm, judged, act, hits, limit, burst)
+      end
+    end
+    keys[i], acts[i], costs[i], mosts[i] = key, act, hits, most
+    limits[i], bursts[i], overs[i] = limit, burst, over
+    -- Fold: a plain check that is over denies, quota checks only all together.
+    local exceeds = over and role % 2 == 0
+    if role >= 2 then
+      quotas = quotas + 1
+      exhausted = exhausted + (exceeds and 1 or 0)
+    elseif exceeds then
+      denied = true
+    end
+  end
+  denied = enforce == 1 and (denied or (quotas > 0 and quotas == exhausted))
+  out[#out + 1] = denied and '\1' or '\0'
+
+  -- Charge what lands, check by check, and tell what each one leaves behind.
+  for i = 1, checks do
+    local state, act, most, over = states[keys[i]], acts[i], mosts[i], overs[i]
+    local limit, burst = limits[i], bursts[i]
+    local flags = over and 1 or 0
+    if state.unreadable then
+      flags = flags + 4 + (most < 0 and 2 or 0)
+      out[#out + 1] = pack(VERDICT, flags, 0, state.until_ - now)
+    else
+      local algorithm = state.algorithm
+      if act >= ALWAYS or (act == IF_PASSED and not over and not denied) then
+        if act == REFUND then
+          if algorithm.used(state, limit, burst) > 0 then
+            algorithm.refund(state, costs[i], limit, burst)
+            state.dirty, refunds = true, true
+          end
+        else
+          algorithm.charge(state, costs[i], limit, burst)
+          state.dirty = true
+        end
+      elseif algorithm.outlast and algorithm.outlast(state, limit, burst) then
+        state.dirty = true
+      end
+      local reset
+      local room = most
+      if over and denied and twice then
+        room = most - beside(i)
+      end
+      if over and room >= 0 then
+        reset = algorithm.falls_to(state, room, limit, burst)
+      else
+        reset = algorithm.resets_at(state, limit, burst)
+        flags = over and 3 or 0
+      end
+      local counted = algorithm.used(state, limit, burst)
+      out[#out + 1] = pack(VERDICT, flags, counted, max(reset - now, 0))
+    end
+  end
+
+  -- A key whose hits have all been given back is new to the next query.
+  for i = 1, refunds and checks or 0 do
+    local key = keys[i]
+    local state = states[key]
+    if state and state.dirty and expiry(state) <= now then
+      call('DEL', KEYS[key])
+      raws[key], states[key] = false, nil
+    end
+  end
+end
+
+for key = 1, #KEYS do
+  local state = states[key]
+  if state and state.dirty then
+    local algorithm = state.algorithm
+    if algorithm.write then
+      algorithm.write(state)
+    else
+      local time = string.format('%.0f', ttl(expiry(state)))
+      call('SET', KEYS[key], algorithm.save(state), 'PX', time)
+    end
+  end
+end
+
+return table.concat(out)

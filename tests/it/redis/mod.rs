@@ -1,0 +1,115 @@
+//! The script that decides in Redis, run by real servers.
+//!
+//! Everything runs on each server that is supported: Redis 7 (Debian's package `redis-server`),
+//! Redis 6.2 and Valkey 9 (`scripts/get-redis` fetches them once). Each test has a server of its
+//! own, on a unix socket in a folder of its own, without persistence, ended by pid. Where a server
+//! cannot be had these tests fail and say how to get it.
+//!
+//! Time is simulated: the script is told when it is. `parity.rs` says how keys then expire.
+
+mod behaviour;
+mod parity;
+mod server;
+
+use std::num::NonZeroU32;
+
+use tollgate::clock::Timestamp;
+use tollgate::model::{
+    Algorithm, Check, DeniedHits, Hits, KeyBuilder, Quota, Role, SATURATED, Unit, Window,
+};
+use tollgate::store::{MemoryConfig, MemoryStore};
+
+use self::server::{Flavour, Redis};
+
+/// One test for each behaviour and server.
+macro_rules! on_each_server {
+    ($($module:ident::$name:ident,)*) => {
+        on_each_server!(redis_7, Flavour::Redis7, $($module::$name,)*);
+        on_each_server!(redis_6, Flavour::Redis62, $($module::$name,)*);
+        on_each_server!(valkey, Flavour::Valkey, $($module::$name,)*);
+    };
+    ($server:ident, $flavour:expr, $($module:ident::$name:ident,)*) => {
+        mod $server {
+            use super::*;
+
+            $(
+                #[test]
+                fn $name() {
+                    let runtime = tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()
+                        .unwrap();
+                    let redis = runtime.block_on(Redis::start($flavour));
+                    $module::$name(&runtime, &redis);
+                    runtime.block_on(redis.every_key_expires());
+                }
+            )*
+        }
+    };
+}
+
+on_each_server! {
+    behaviour::a_key_holds_little,
+    behaviour::a_log_is_found_however_long,
+    behaviour::a_log_of_debts_stays_bounded,
+    behaviour::a_server_that_lost_the_script_says_so,
+    behaviour::a_state_of_a_newer_version_is_never_charged,
+    behaviour::a_stranger_without_expiry_is_given_one,
+    behaviour::a_thousand_queries_in_one_call_are_decided_one_by_one,
+    behaviour::huge_charges_are_counted_apart,
+    behaviour::keys_live_as_long_as_their_state,
+    behaviour::the_servers_clock_decides,
+    behaviour::what_was_given_back_leaves_no_key,
+    parity::buckets_are_decided_as_in_memory,
+    parity::logs_are_decided_as_in_memory,
+    parity::the_script_decides_as_memory_does,
+}
+
+fn quota(
+    algorithm: Algorithm,
+    limit: u32,
+    (multiplier, unit): (u32, Unit),
+    denied_hits: DeniedHits,
+) -> Quota {
+    let window = Window::try_new(unit, multiplier).unwrap();
+    Quota::try_new(limit, window, algorithm, denied_hits).unwrap()
+}
+
+fn hourly(algorithm: Algorithm, limit: u32) -> Quota {
+    quota(algorithm, limit, (1, Unit::Hour), DeniedHits::Free)
+}
+
+fn check(user: &str, quota: Quota, hits: Hits) -> Check {
+    let mut key = KeyBuilder::new(b"shop");
+    key.entry((b"user", false), (user.as_bytes(), false));
+    Check {
+        key: key.finish(&quota),
+        quota,
+        hits,
+        role: Role::default(),
+    }
+}
+
+/// A memory store of one shard.
+fn memory() -> MemoryStore {
+    MemoryStore::new(MemoryConfig {
+        max_keys: NonZeroU32::new(4_000).unwrap(),
+    })
+}
+
+/// When a memory store of one shard decides if the clock reads this: it does not go back by a few
+/// seconds behind what it has forgotten, since two of its threads may read the clock and be
+/// overtaken. A server reads its own.
+fn memory_time(memory: &MemoryStore, clock: u64) -> Timestamp {
+    let nobody = check("nobody", hourly(Algorithm::FixedWindow, 1), Hits::Peek);
+    memory.decide(&[nobody], true, at(clock)).now
+}
+
+fn at(millis: u64) -> Timestamp {
+    Timestamp::from_millis(millis)
+}
+
+/// 2026-11-24 08:30:00 UTC: no window of an hour or less ends near it.
+const START: u64 = 1_795_509_000_000;
+
+const HOUR: u64 = Unit::Hour.millis();

@@ -1,0 +1,195 @@
+//! Starts a server, and asks the script on it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use bytes::Bytes;
+use fred::clients::Client;
+use fred::error::Error;
+use fred::interfaces::ClientLike;
+use fred::types::config::{Config, ServerConfig};
+use fred::types::{ClusterHash, CustomCommand, FromValue, Value};
+use tempfile::TempDir;
+use tollgate::clock::Timestamp;
+use tollgate::model::{Check, Decision};
+use tollgate::store::redis::{Call, DECIDE, decode};
+
+use crate::process::Process;
+
+/// Which server.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Flavour {
+    Redis7,
+    Redis62,
+    Valkey,
+}
+
+/// A server with the script, and a client to it.
+#[derive(Debug)]
+pub(super) struct Redis {
+    client: Client,
+    script: String,
+    _process: Process,
+    _folder: TempDir,
+}
+
+impl Redis {
+    pub(super) async fn start(flavour: Flavour) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("redis.sock");
+        let mut command = Command::new(binary(flavour));
+        command.current_dir(folder.path());
+        command.args([
+            "--port",
+            "0",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+            "--unixsocket",
+        ]);
+        let mut process = Process::spawn("redis-server", command.arg(&socket));
+        process
+            .line("that it is ready", |line| {
+                line.contains("eady to accept connections").then_some(())
+            })
+            .await;
+        let config = Config {
+            server: ServerConfig::new_unix_socket(&socket),
+            ..Config::default()
+        };
+        let client = Client::new(config, None, None, None);
+        client.init().await.unwrap();
+        let script = load(&client).await;
+        Self {
+            client,
+            script,
+            _process: process,
+            _folder: folder,
+        }
+    }
+
+    /// Any command.
+    pub(super) async fn try_command<T: FromValue>(
+        &self,
+        name: &'static str,
+        arguments: Vec<Value>,
+    ) -> Result<T, Error> {
+        let command = CustomCommand::new_static(name, ClusterHash::FirstKey, false);
+        self.client.custom(command, arguments).await
+    }
+
+    /// A command that cannot fail.
+    pub(super) async fn command<T: FromValue>(&self, line: &[&[u8]]) -> T {
+        let (name, arguments) = line.split_first().unwrap();
+        let name = String::from_utf8(name.to_vec()).unwrap();
+        let command = CustomCommand::new(name, ClusterHash::FirstKey, false);
+        let arguments: Vec<Value> = arguments.iter().map(|&text| bytes(text)).collect();
+        self.client.custom(command, arguments).await.unwrap()
+    }
+
+    /// Runs a call, by the script's hash.
+    pub(super) async fn call(&self, call: &Call) -> Result<Bytes, Error> {
+        let keys = i64::try_from(call.keys().len()).unwrap();
+        let mut arguments = vec![Value::from(self.script.as_str()), keys.into()];
+        arguments.extend(call.keys().iter().map(|key| bytes(key)));
+        arguments.push(bytes(call.argument()));
+        self.try_command("EVALSHA", arguments).await
+    }
+
+    /// Decides queries in one call; each has its checks and whether they are enforced.
+    pub(super) async fn decide(
+        &self,
+        queries: &[(Vec<Check>, bool)],
+        now: Option<u64>,
+        jitter: u32,
+    ) -> Vec<Decision> {
+        let mut call = Call::new(PREFIX, now.map(Timestamp::from_millis), jitter);
+        for (checks, enforce) in queries {
+            call.push(checks, *enforce).unwrap();
+        }
+        let reply = self.call(&call).await.unwrap();
+        decode(&reply, queries.iter().map(|(checks, _)| checks.as_slice())).unwrap()
+    }
+
+    /// Decides one query.
+    pub(super) async fn ask(&self, checks: &[Check], now: u64) -> Decision {
+        let queries = [(checks.to_vec(), true)];
+        let mut decisions = self.decide(&queries, Some(now), 0).await;
+        decisions.pop().unwrap()
+    }
+
+    /// Loads the script again; its hash.
+    pub(super) async fn load(&self) -> String {
+        load(&self.client).await
+    }
+
+    /// All keys.
+    pub(super) async fn keys(&self) -> Vec<Bytes> {
+        let mut keys = Vec::new();
+        let mut cursor = String::from("0");
+        loop {
+            let line: [&[u8]; 4] = [b"SCAN", cursor.as_bytes(), b"COUNT", b"1000"];
+            let (next, some): (String, Vec<Bytes>) = self.command(&line).await;
+            keys.extend(some);
+            if next == "0" {
+                return keys;
+            }
+            cursor = next;
+        }
+    }
+
+    /// Milliseconds that a key still lives; -1 for ever, -2 if there is none.
+    pub(super) async fn ttl(&self, key: &[u8]) -> i64 {
+        self.command(&[b"PTTL", key]).await
+    }
+
+    pub(super) async fn every_key_expires(&self) {
+        for key in self.keys().await {
+            let ttl = self.ttl(&key).await;
+            // -2: it has expired since it was listed.
+            assert!(ttl > 0 || ttl == -2, "{key:?} lives for {ttl} ms");
+        }
+    }
+}
+
+/// A counter's name in Redis.
+pub(super) fn name(check: &Check) -> Vec<u8> {
+    format!("{PREFIX}:{}", check.key).into_bytes()
+}
+
+async fn load(client: &Client) -> String {
+    let command = CustomCommand::new_static("SCRIPT", ClusterHash::FirstKey, false);
+    client.custom(command, vec!["LOAD", DECIDE]).await.unwrap()
+}
+
+fn bytes(text: &[u8]) -> Value {
+    Value::Bytes(Bytes::copy_from_slice(text))
+}
+
+fn binary(flavour: Flavour) -> PathBuf {
+    let which = match flavour {
+        Flavour::Redis7 => {
+            let name = "redis-server";
+            let there = Command::new(name).arg("--version").output();
+            assert!(
+                there.is_ok_and(|done| done.status.success()),
+                "these tests need a {name}; to get it: apt-get install {name}"
+            );
+            return PathBuf::from(name);
+        }
+        Flavour::Redis62 => "6.2",
+        Flavour::Valkey => "valkey",
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/get-redis");
+    let done = Command::new(&script).arg(which).output().unwrap();
+    let why = String::from_utf8_lossy(&done.stderr);
+    assert!(
+        done.status.success(),
+        "these tests need Redis 6.2 and Valkey; {} {which}: {why}",
+        script.display()
+    );
+    PathBuf::from(String::from_utf8_lossy(&done.stdout).trim())
+}
+
+const PREFIX: &str = "tollgate";
