@@ -11,7 +11,8 @@
 -- * When everything charged at the newest time is given back, that member stays, with the sum of
 --   the one before it: a clock that steps back then still finds the newest time.
 --
--- Nothing is written before `write`, but where a refund reaches beyond the newest member.
+-- Nothing is written before `write`, but where a refund reaches beyond the newest member. No call
+-- takes longer than O(log n).
 
 local ttl = ...
 local floor, max, min = math.floor, math.max, math.min
@@ -187,36 +188,57 @@ local function charge(state, hits, limit)
   state.charged = true
 end
 
+-- The first member that counts after which no more than `target` does: rank, time and sum. Most
+-- often it is one of the oldest.
+local function find(state, target)
+  local key = state.key
+  local function at_rank(rank)
+    local at, sum = parse(call('ZRANGE', key, rank, rank)[1])
+    return at and (state.total - sum) % SUMS <= target, at, sum
+  end
+  local last = call('ZCARD', key) - 1
+  local low = call('ZCOUNT', key, '-inf', '(' .. text(state.cut))
+  local high = low
+  local found, at, sum = at_rank(high)
+  local step = 1
+  while not found and high < last do
+    low, high = high + 1, min(high + step, last)
+    step = step * 2
+    found, at, sum = at_rank(high)
+  end
+  while low < high do
+    local middle = floor((low + high) / 2)
+    local earlier, its_at, its_sum = at_rank(middle)
+    if earlier then
+      high, at, sum = middle, its_at, its_sum
+    else
+      low = middle + 1
+    end
+  end
+  return high, at, sum
+end
+
 -- Takes back more than the newest member holds, in Redis, and reads the log anew.
 local function refund_deep(state, left)
   write(state)
-  local key, newest, total = state.key, state.newest, 0
-  while true do
-    local pair = call('ZRANGE', key, -2, -1)
-    local stored, below = pair[#pair], 0
-    if not stored then
-      total = 0
-      break
+  local key, newest = state.key, state.newest
+  local total = (state.total - left) % SUMS
+  local rank, at, sum = find(state, left)
+  if (state.total - state.gone) % SUMS == left then
+    -- Nothing that counts is left.
+    call('ZREMRANGEBYSCORE', key, text(state.cut), '+inf')
+    at = nil
+  else
+    call('ZREMRANGEBYRANK', key, rank + 1, -1)
+    if sum ~= total then
+      call('ZADD', key, text(at), member(at, total))
+      call('ZREM', key, member(at, sum))
     end
-    local at
-    at, total = parse(stored)
-    if pair[2] then
-      below = select(2, parse(pair[1]))
-    end
-    -- What stands on a member of another version stays.
-    if left == 0 or not below then
-      break
-    end
-    local own = (total - below) % SUMS
-    if own > left then
-      call('ZADD', key, text(at), member(at, (total - left) % SUMS))
-      own = left
-    end
-    call('ZREM', key, stored)
-    left = left - own
   end
-  -- A later time than any member's is kept, with nothing of its own.
-  call('ZADD', key, text(newest), member(newest, total))
+  if at ~= newest then
+    -- A later time than any member's is kept, with nothing of its own.
+    call('ZADD', key, text(newest), member(newest, total))
+  end
   local anew = load(nil, state.window, state.now, key)
   for _, field in ipairs({ 'newest', 'total', 'stored', 'previous', 'before', 'base', 'gone' }) do
     state[field] = anew[field]
@@ -254,31 +276,8 @@ local function falls_to(state, target)
   if state.changed then
     write(state)
   end
-  -- The first member after which no more than `target` is left, most often one of the oldest.
-  local function at_rank(rank)
-    local at, sum = parse(call('ZRANGE', state.key, rank, rank)[1])
-    return at, at and (total - sum) % SUMS <= target
-  end
-  local low = call('ZCOUNT', state.key, '-inf', '(' .. text(state.cut))
-  local last = call('ZCARD', state.key) - 1
-  local step, high = 1, low
-  local at, found = at_rank(high)
-  while not found do
-    low, high = high + 1, min(high + step, last)
-    step = step * 2
-    at, found = at_rank(high)
-  end
-  while low < high do
-    local middle = floor((low + high) / 2)
-    local earlier
-    earlier, found = at_rank(middle)
-    if found then
-      at, high = earlier, middle
-    else
-      low = middle + 1
-    end
-  end
-  return at + out
+  local _, at = find(state, target)
+  return (at or state.newest) + out
 end
 
 local function resets_at(state)

@@ -47,13 +47,17 @@ end
 local function save(state)
   local cells, count, most = state.cells, 1, 0
   for i = 1, CELLS do
-    if cells[i] > 0 then
-      count, most = i, max(most, cells[i])
+    local cell = cells[i]
+    if cell > 0 then
+      count = i
+      if cell > most then
+        most = cell
+      end
     end
   end
   local width = 1
-  while most >= 256 ^ width do
-    width = width + 1
+  while most >= 256 do
+    width, most = width + 1, floor(most / 256)
   end
   local format = HEADER .. string.rep('I' .. width, count)
   return struct.pack(format, VERSION, width, state.newest, unpack(cells, 1, count))
@@ -95,13 +99,22 @@ local function refund(state, hits)
 end
 
 local function falls_to(state, target)
-  local left, at = state.sum, state.now
+  local left, at, cells = state.sum, state.now, state.cells
+  local out = state.newest + 1 + CELLS
+  if left > target and target == 0 then
+    -- All but what is empty anyway: the newest cell that is not.
+    local i = 1
+    while cells[i] == 0 do
+      i = i + 1
+    end
+    return (out - i) * state.cell_millis
+  end
   for i = state.live, 1, -1 do
     if left <= target then
       break
     end
-    left = left - state.cells[i]
-    at = (state.newest - i + 1 + CELLS) * state.cell_millis
+    left = left - cells[i]
+    at = (out - i) * state.cell_millis
   end
   return at
 end

@@ -42,6 +42,7 @@ local IF_PASSED, ALWAYS, REFUND = 1, 2, 3
 -- A server whose clock is so far behind, as after a failover, still finds a window that is over.
 local GRACE = 1000
 local LONGEST = 2 ^ 60
+-- Lua takes no more than some 8,000 arguments.
 local READ_AT_ONCE = 4000
 
 local body = ARGV[1]
@@ -59,6 +60,8 @@ end
 
 local makers = { fixed_window, sliding_window, sliding_log, token_bucket }
 local algorithms = {}
+
+-- What is no string, as a log, reads as nothing.
 local raws = {}
 for first = 1, #KEYS, READ_AT_ONCE do
   local last = min(first + READ_AT_ONCE - 1, #KEYS)
@@ -77,15 +80,16 @@ local function open(key, kind, window)
     algorithm = makers[kind](ttl)
     algorithms[kind] = algorithm
   end
-  local state = algorithm.load(raws[key], window, now, KEYS[key])
+  local name = KEYS[key]
+  local state = algorithm.load(raws[key], window, now, name)
   if not state then
-    local left = call('PTTL', KEYS[key])
+    local left = call('PTTL', name)
     if left == -1 then
       -- Not even ours, or it would expire.
       left = window
-      call('PEXPIRE', KEYS[key], string.format('%.0f', left))
+      call('PEXPIRE', name, string.format('%.0f', left))
     end
-    state = { unreadable = true, until_ = now + max(left, 0) }
+    state = { unreadable = true, ends = now + max(left, 0) }
   end
   state.algorithm = algorithm
   states[key] = state
@@ -184,7 +188,7 @@ for query = 1, queries do
     local flags = over and 1 or 0
     if state.unreadable then
       flags = flags + 4 + (most < 0 and 2 or 0)
-      out[#out + 1] = pack(VERDICT, flags, 0, state.until_ - now)
+      out[#out + 1] = pack(VERDICT, flags, 0, state.ends - now)
     else
       local algorithm = state.algorithm
       if act >= ALWAYS or (act == IF_PASSED and not over and not denied) then

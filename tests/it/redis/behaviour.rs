@@ -80,6 +80,44 @@ pub(super) fn huge_charges_are_counted_apart(runtime: &Runtime, redis: &Redis) {
             both.ask(&[check("ann", debts, Hits::Peek)], START + time);
         }
     }
+    // What each one counted for is also all that comes back.
+    for algorithm in Algorithm::ALL {
+        let debts = quota(algorithm, 5, (1, Unit::Hour), DeniedHits::Debt);
+        for time in 0..100 {
+            both.ask(
+                &[check("bob", debts, Hits::Charge(SATURATED))],
+                START + time,
+            );
+        }
+        for _ in 0..80 {
+            both.ask(&[check("bob", debts, Hits::Refund(SATURATED))], START + 100);
+        }
+    }
+}
+
+pub(super) fn a_log_counts_at_an_earlier_time_what_it_counted_then(
+    runtime: &Runtime,
+    redis: &Redis,
+) {
+    let log = quota(
+        Algorithm::SlidingLog,
+        50,
+        (1, Unit::Minute),
+        DeniedHits::Free,
+    );
+    let both = Both::new(runtime, redis);
+    for time in [0, 10_000, 20_000, 30_000] {
+        both.ask(&[check("ann", log, Hits::Charge(2))], START + time);
+    }
+    // By then only the last counts. A refund is no charge, so the log can still go back.
+    both.ask(&[check("ann", log, Hits::Refund(1))], START + 85_000);
+    for time in [0, 30_000, 60_000, 75_000] {
+        both.ask(&[check("ann", log, Hits::Peek)], START + time);
+    }
+    both.ask(&[check("ann", log, Hits::Refund(3))], START + 75_000);
+    for time in [85_000, 0, 75_000, 90_001] {
+        both.ask(&[check("ann", log, Hits::Charge(45))], START + time);
+    }
 }
 
 pub(super) fn a_log_is_found_however_long(runtime: &Runtime, redis: &Redis) {
@@ -137,7 +175,7 @@ pub(super) fn a_thousand_queries_in_one_call_are_decided_one_by_one(
             checks,
         );
     }
-    // More keys than Lua hands over at once.
+    // More keys than are read at once.
     let many: Vec<(Vec<Check>, bool)> = (0..5_000)
         .map(|user| {
             let check = check(

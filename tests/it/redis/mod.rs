@@ -50,6 +50,7 @@ macro_rules! on_each_server {
 
 on_each_server! {
     behaviour::a_key_holds_little,
+    behaviour::a_log_counts_at_an_earlier_time_what_it_counted_then,
     behaviour::a_log_is_found_however_long,
     behaviour::a_log_of_debts_stays_bounded,
     behaviour::a_server_that_lost_the_script_says_so,
