@@ -224,16 +224,10 @@ local function refund_deep(state, left)
   local key, newest = state.key, state.newest
   local total = (state.total - left) % SUMS
   local rank, at, sum = find(state, left)
-  if (state.total - state.gone) % SUMS == left then
-    -- Nothing that counts is left.
-    call('ZREMRANGEBYSCORE', key, text(state.cut), '+inf')
-    at = nil
-  else
-    call('ZREMRANGEBYRANK', key, rank + 1, -1)
-    if sum ~= total then
-      call('ZADD', key, text(at), member(at, total))
-      call('ZREM', key, member(at, sum))
-    end
+  call('ZREMRANGEBYRANK', key, rank + 1, -1)
+  if sum ~= total then
+    call('ZADD', key, text(at), member(at, total))
+    call('ZREM', key, member(at, sum))
   end
   if at ~= newest then
     -- A later time than any member's is kept, with nothing of its own.

@@ -66,8 +66,8 @@ pub(super) fn a_log_of_debts_stays_bounded(runtime: &Runtime, redis: &Redis) {
 }
 
 pub(super) fn huge_charges_are_counted_apart(runtime: &Runtime, redis: &Redis) {
-    let both = Both::new(runtime, redis);
     for algorithm in Algorithm::ALL {
+        let both = Both::new(runtime, redis);
         let debts = quota(algorithm, 5, (1, Unit::Second), DeniedHits::Debt);
         for time in 0..100 {
             let hits = if time % 7 == 0 { SATURATED } else { time };
@@ -82,6 +82,7 @@ pub(super) fn huge_charges_are_counted_apart(runtime: &Runtime, redis: &Redis) {
     }
     // What each one counted for is also all that comes back.
     for algorithm in Algorithm::ALL {
+        let both = Both::new(runtime, redis);
         let debts = quota(algorithm, 5, (1, Unit::Hour), DeniedHits::Debt);
         for time in 0..100 {
             both.ask(
