@@ -37,7 +37,7 @@
 //! | [`telemetry`] | metrics and logs | OpenTelemetry, Prometheus |
 //! | [`pipeline`] | match, decide, fold, tell, on one page | |
 //! | [`limiter`] | from a query to checks, from verdicts to an answer | |
-//! | [`store`] | counters: in memory, sharded, bounded | |
+//! | [`store`] | counters: in memory, sharded, bounded; `store::redis` has the script that decides the same in Redis, which no setting reaches yet | |
 //! | [`policy`] | rules, indexed: which one applies | |
 //! | [`algorithm`] | fixed window, sliding window, sliding log, token bucket: pure functions | |
 //! | [`model`], [`event`], [`clock`] | the words that everything shares | |
