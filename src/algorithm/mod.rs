@@ -148,6 +148,7 @@ pub fn report(
         reset_millis: at.as_millis().saturating_sub(now.as_millis()),
         never: over && room.is_none(),
         source: Source::Memory,
+        at: now,
     }
 }
 

@@ -57,6 +57,7 @@ pub fn explain<'p>(
                 quota,
                 hits,
                 role: Role::default(),
+                on_store_failure: domain.override_on_store_failure(),
             };
             Applies::Limit {
                 rule: None,
@@ -78,6 +79,7 @@ pub fn explain<'p>(
                     quota,
                     hits,
                     role,
+                    on_store_failure: rule.on_store_failure,
                 },
             }
         }

@@ -60,12 +60,14 @@ impl<'p> Plan<'p> {
                     quota: *quota,
                     hits,
                     role: role_of(rule, &mut spares),
+                    on_store_failure: rule.on_store_failure,
                 }),
                 Matched::Override(quota) => checks.push(Check {
                     key: domain.override_key(descriptor, quota),
                     quota: *quota,
                     hits,
                     role: Role::default(),
+                    on_store_failure: domain.override_on_store_failure(),
                 }),
                 Matched::Nothing(_) | Matched::Replaced(_) | Matched::Unlimited(_) => {}
             }

@@ -1,6 +1,7 @@
 //! Statuses for tests of those who print them.
 
 use super::{Ruling, Status};
+use crate::clock::Timestamp;
 use crate::model::{DeniedHits, Hits, Quota, Source, Unit, Verdict, Window};
 use crate::policy::{Matched, Miss};
 
@@ -20,6 +21,7 @@ pub(crate) fn limited_status(limit: u32, remaining: u32, over: bool) -> Status<'
         reset_millis: 1500,
         never: false,
         source: Source::Memory,
+        at: Timestamp::default(),
     };
     let ruling = Ruling {
         quota,

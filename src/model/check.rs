@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Key, Quota};
+use super::{Key, OnStoreFailure, Quota};
 use crate::clock::Timestamp;
 
 /// Where hits and counts stop growing: above every limit, and far below what overflows.
@@ -30,6 +30,8 @@ pub struct Check {
     pub hits: Hits,
     /// What its verdict may do to the whole answer.
     pub role: Role,
+    /// How it is decided when the store that all replicas share does not answer in time.
+    pub on_store_failure: OnStoreFailure,
 }
 
 /// How far a check's verdict reaches.
@@ -76,6 +78,8 @@ pub struct Verdict {
     pub never: bool,
     /// Who decided.
     pub source: Source,
+    /// The time by which it was decided, on the clock of whoever did.
+    pub at: Timestamp,
 }
 
 /// Verdicts in the order of their checks.
@@ -89,13 +93,15 @@ pub struct Decision {
     /// Whether the checks deny together, see [`denies`]; then nobody was charged but those whose
     /// `denied_hits` says otherwise.
     pub denied: bool,
-    /// The time by which it was decided.
-    pub now: Timestamp,
 }
 
 /// Where a verdict came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
+    /// Nobody counted: the shared store was away, and the rule lets pass or denies then.
+    Fallback,
+    /// This replica's share of the limit, counted in its memory while the shared store was away.
+    Local,
     /// A counter of this key alone, in memory.
     Memory,
     /// A counter that new keys share since the table is full; it may over-count.
@@ -111,6 +117,8 @@ impl Source {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Fallback => "fallback",
+            Self::Local => "local",
             Self::Memory => "memory",
             Self::Overflow => "overflow",
             Self::Store => "store",

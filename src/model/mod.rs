@@ -4,6 +4,7 @@
 //! each. Plain data: nothing here knows protobuf, YAML, a store or a clock.
 
 mod check;
+mod failure;
 mod key;
 mod nearest;
 mod query;
@@ -12,6 +13,7 @@ mod text;
 mod value;
 
 pub use check::{Check, Decision, Hits, Role, SATURATED, Source, Verdict, Verdicts, denies};
+pub use failure::OnStoreFailure;
 pub use key::{Key, KeyBuilder};
 pub use nearest::nearest;
 pub use query::{Descriptor, Entry, OverrideLimit, Query};

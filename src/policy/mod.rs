@@ -20,7 +20,7 @@ pub use spec::{DescriptorSpec, DomainSpec, Limit, Origin, Rule};
 pub use tree::{Kind, Node};
 
 use crate::event::Meters;
-use crate::model::{DeniedHits, Descriptor, Key, Quota};
+use crate::model::{DeniedHits, Descriptor, Key, OnStoreFailure, Quota};
 use tree::Level;
 
 /// Every rule that is in force.
@@ -100,6 +100,7 @@ pub struct Domain {
     unmatched_meter: u32,
     override_meter: u32,
     override_denied_hits: DeniedHits,
+    override_on_store_failure: OnStoreFailure,
 }
 
 impl Domain {
@@ -119,6 +120,7 @@ impl Domain {
             root,
             shadow_mode: spec.shadow_mode,
             override_denied_hits: spec.override_denied_hits,
+            override_on_store_failure: spec.override_on_store_failure,
             has_replaces,
         }
     }
@@ -151,6 +153,12 @@ impl Domain {
     #[must_use]
     pub fn override_meter(&self) -> u32 {
         self.override_meter
+    }
+
+    /// How limits that come with a request are decided without the shared store.
+    #[must_use]
+    pub fn override_on_store_failure(&self) -> OnStoreFailure {
+        self.override_on_store_failure
     }
 
     /// What applies to `descriptor`.

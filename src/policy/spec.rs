@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{DeniedHits, Quota, Value};
+use crate::model::{DeniedHits, OnStoreFailure, Quota, Value};
 
 /// All rules of one domain.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub struct DomainSpec {
     pub shadow_mode: bool,
     /// What denied hits cost under a limit that comes with a request.
     pub override_denied_hits: DeniedHits,
+    /// How a limit that comes with a request is decided without the shared store.
+    pub override_on_store_failure: OnStoreFailure,
 }
 
 /// One descriptor of a policy file with what is nested in it.
@@ -57,6 +59,8 @@ pub struct Rule {
     pub quota_mode: bool,
     /// Percentage of denials that are enforced, 0..=100.
     pub enforce_percent: u8,
+    /// How it is decided without the shared store.
+    pub on_store_failure: OnStoreFailure,
     /// Free-form data, returned in dynamic metadata when the descriptor passes.
     pub metadata: Option<Value>,
     /// Where it was written.

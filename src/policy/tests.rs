@@ -1,6 +1,6 @@
 use super::*;
 use crate::event::Silence;
-use crate::model::{Algorithm, Entry, OverrideLimit, Unit, Window};
+use crate::model::{Algorithm, Entry, OnStoreFailure, OverrideLimit, Unit, Window};
 
 fn rule(path: &str, limit: u32) -> Rule {
     let window = Window::try_new(Unit::Minute, 1).unwrap();
@@ -15,6 +15,7 @@ fn rule(path: &str, limit: u32) -> Rule {
         shadow_mode: false,
         quota_mode: false,
         enforce_percent: 100,
+        on_store_failure: OnStoreFailure::Local,
         metadata: None,
         origin: Origin::default(),
         meter: 0,
@@ -41,6 +42,7 @@ fn policies(descriptors: Vec<DescriptorSpec>) -> Policies {
         descriptors,
         shadow_mode: false,
         override_denied_hits: DeniedHits::Free,
+        override_on_store_failure: OnStoreFailure::Local,
     };
     Policies::new(vec![spec], &Silence)
 }

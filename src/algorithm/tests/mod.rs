@@ -12,7 +12,8 @@ pub(crate) mod reference;
 use super::{Counter, apply, is_over, lands, report};
 use crate::clock::Timestamp;
 use crate::model::{
-    Algorithm, Check, DeniedHits, Hits, KeyBuilder, Quota, Role, Unit, Verdict, Window,
+    Algorithm, Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, Unit, Verdict,
+    Window,
 };
 
 /// A quota that is valid, or a bug in a test.
@@ -33,6 +34,7 @@ pub(crate) fn check(quota: Quota, hits: Hits) -> Check {
         quota,
         hits,
         role: Role::default(),
+        on_store_failure: OnStoreFailure::Local,
     }
 }
 

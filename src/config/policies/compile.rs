@@ -16,7 +16,7 @@ use super::unreachable::{self, Patterns};
 use super::walk::RawMap;
 use crate::config::report::{Notes, Path, Pos, Problem, Report, Said, Severity};
 use crate::config::suggest::{nearest, quoted};
-use crate::model::Value;
+use crate::model::{OnStoreFailure, Value};
 use crate::policy::{DescriptorSpec, DomainSpec, Origin, Rule};
 
 /// A file's name and what it holds.
@@ -180,6 +180,7 @@ impl<'a, 't> Domain<'a, 't> {
             descriptors,
             shadow_mode: self.shadow_mode,
             override_denied_hits: self.defaults.denied_hits,
+            override_on_store_failure: OnStoreFailure::Local,
         }
     }
 
@@ -258,6 +259,7 @@ impl<'a, 't> Domain<'a, 't> {
             shadow_mode: raw.flag("shadow_mode"),
             quota_mode: raw.flag("quota_mode"),
             enforce_percent: enforce_percent.unwrap_or(self.enforce_percent),
+            on_store_failure: OnStoreFailure::Local,
             metadata: metadata.cloned(),
             origin: Origin {
                 file: Arc::clone(place.file),

@@ -137,11 +137,7 @@ impl MemoryStore {
         }
         let mut verdicts = Verdicts::new();
         verdicts.push(verdict);
-        Decision {
-            verdicts,
-            denied,
-            now,
-        }
+        Decision { verdicts, denied }
     }
 
     /// What [`MemoryStore::decide`] would answer to this check alone. Charges nothing.

@@ -96,11 +96,7 @@ impl<'a> Transaction<'a> {
             });
         }
         self.forget_void(prints, &steps);
-        Decision {
-            verdicts,
-            denied,
-            now: self.moment.now,
-        }
+        Decision { verdicts, denied }
     }
 
     fn place(&mut self, check: &Check, print: Fingerprint) -> Place {

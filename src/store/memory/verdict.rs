@@ -64,6 +64,7 @@ impl Moment {
                 .min(LONGEST_WAIT_MILLIS),
             never: passes_at(&check.quota, check.hits).is_none(),
             source: Source::Overflow,
+            at: self.now,
         }
     }
 }

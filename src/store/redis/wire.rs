@@ -167,12 +167,13 @@ pub fn decode<'a>(
         .into_iter()
         .map(|checks| {
             let denied = rest.number(1)? != 0;
-            let verdicts: Result<Verdicts, ReplyError> =
-                checks.iter().map(|check| rest.verdict(check)).collect();
+            let verdicts: Result<Verdicts, ReplyError> = checks
+                .iter()
+                .map(|check| rest.verdict(check, now))
+                .collect();
             Ok(Decision {
                 verdicts: verdicts?,
                 denied,
-                now,
             })
         })
         .collect::<Result<Vec<_>, ReplyError>>()?;
@@ -185,7 +186,7 @@ pub fn decode<'a>(
 struct Reader<'a>(&'a [u8]);
 
 impl Reader<'_> {
-    fn verdict(&mut self, check: &Check) -> Result<Verdict, ReplyError> {
+    fn verdict(&mut self, check: &Check, at: Timestamp) -> Result<Verdict, ReplyError> {
         let flags = self.number(1)?;
         let counted = self.number(5)?;
         let reset_millis = self.number(7)?;
@@ -204,6 +205,7 @@ impl Reader<'_> {
                 true => Source::Unreadable,
                 false => Source::Store,
             },
+            at,
         })
     }
 
@@ -259,7 +261,7 @@ const UNREADABLE: u64 = 4;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{DeniedHits, KeyBuilder, Unit, Window};
+    use crate::model::{DeniedHits, KeyBuilder, OnStoreFailure, Unit, Window};
 
     fn check(user: &str, hits: Hits) -> Check {
         let window = Window::try_new(Unit::Minute, 1).unwrap();
@@ -271,6 +273,7 @@ mod tests {
             quota,
             hits,
             role: Role::default(),
+            on_store_failure: OnStoreFailure::Local,
         }
     }
 
@@ -348,10 +351,7 @@ mod tests {
             .unwrap()
             .try_into()
             .unwrap();
-        assert_eq!(
-            (first.now, first.denied),
-            (Timestamp::from_millis(1000), false)
-        );
+        assert!(!first.denied);
         assert_eq!(
             first.verdicts[..],
             [Verdict {
@@ -361,6 +361,7 @@ mod tests {
                 reset_millis: 60_000,
                 never: false,
                 source: Source::Store,
+                at: Timestamp::from_millis(1000),
             }]
         );
         assert!(second.denied);
@@ -373,6 +374,7 @@ mod tests {
                 reset_millis: 7,
                 never: true,
                 source: Source::Store,
+                at: Timestamp::from_millis(1000),
             }]
         );
     }

@@ -272,7 +272,7 @@ pub(super) fn the_servers_clock_decides(runtime: &Runtime, redis: &Redis) {
         let before = server_millis(redis).await;
         let decisions = redis.decide(&queries, None, 0).await;
         let after = server_millis(redis).await;
-        let now = decisions[0].now.as_millis();
+        let now = decisions[0].verdicts[0].at.as_millis();
         assert!(
             (before..=after).contains(&now),
             "{now} is not in {before}..={after}"

@@ -15,7 +15,8 @@ use std::num::NonZeroU32;
 
 use tollgate::clock::Timestamp;
 use tollgate::model::{
-    Algorithm, Check, DeniedHits, Hits, KeyBuilder, Quota, Role, SATURATED, Unit, Window,
+    Algorithm, Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, SATURATED, Unit,
+    Window,
 };
 use tollgate::store::{MemoryConfig, MemoryStore};
 
@@ -88,6 +89,7 @@ fn check(user: &str, quota: Quota, hits: Hits) -> Check {
         quota,
         hits,
         role: Role::default(),
+        on_store_failure: OnStoreFailure::Local,
     }
 }
 
@@ -103,7 +105,7 @@ fn memory() -> MemoryStore {
 /// overtaken. A server reads its own.
 fn memory_time(memory: &MemoryStore, clock: u64) -> Timestamp {
     let nobody = check("nobody", hourly(Algorithm::FixedWindow, 1), Hits::Peek);
-    memory.decide(&[nobody], true, at(clock)).now
+    memory.decide(&[nobody], true, at(clock)).verdicts[0].at
 }
 
 fn at(millis: u64) -> Timestamp {

@@ -200,7 +200,7 @@ fn a_thread_with_an_older_clock_finds_no_window_refilled() {
     // Another thread reads the clock at the edge and drops the window.
     assert_eq!(sweep(&store, HOUR), 1);
     let late = store.decide(std::slice::from_ref(&hit), true, at(HOUR - 1));
-    assert_eq!(late.now, at(HOUR));
+    assert_eq!(late.verdicts[0].at, at(HOUR));
     assert!(!late.denied, "the new window's hit");
     assert!(ask(&store, &hit, HOUR - 1).over);
     let over = ask(&store, &hit, HOUR - 1);
@@ -216,7 +216,7 @@ fn an_older_clock_is_older_for_every_check_of_a_query() {
     assert!(!ask(&store, &hit, HOUR - 1).over);
     assert_eq!(sweep(&store, HOUR), 1);
     let late = store.decide(&both, true, at(HOUR - 1));
-    assert_eq!((late.now, late.denied), (at(HOUR), false));
+    assert_eq!((late.verdicts[0].at, late.denied), (at(HOUR), false));
     assert!(store.decide(&both, true, at(HOUR - 1)).denied);
 }
 
@@ -227,7 +227,7 @@ fn a_clock_that_was_set_back_far_is_believed() {
     ask(&store, &hit, 900 * HOUR);
     sweep(&store, 901 * HOUR);
     let decision = store.decide(std::slice::from_ref(&hit), true, at(HOUR));
-    assert_eq!(decision.now, at(HOUR));
+    assert_eq!(decision.verdicts[0].at, at(HOUR));
 }
 
 #[test]

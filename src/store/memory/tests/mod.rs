@@ -10,7 +10,9 @@ use std::num::NonZeroU32;
 
 use super::{MemoryConfig, MemoryStore};
 use crate::algorithm::tests::{at, quota};
-use crate::model::{Algorithm, Check, DeniedHits, Hits, KeyBuilder, Quota, Role, Unit, Verdict};
+use crate::model::{
+    Algorithm, Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, Unit, Verdict,
+};
 
 fn store(max_keys: u32) -> MemoryStore {
     MemoryStore::new(MemoryConfig {
@@ -35,6 +37,7 @@ fn check(user: &str, quota: Quota, hits: Hits) -> Check {
         quota,
         hits,
         role: Role::default(),
+        on_store_failure: OnStoreFailure::Local,
     }
 }
 
