@@ -21,6 +21,7 @@ mod reload;
 mod serve;
 mod service;
 mod shutdown;
+mod topology;
 mod wire;
 
 /// Whether golden files are to be written anew instead of compared (`make golden`).

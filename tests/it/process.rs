@@ -1,9 +1,12 @@
 //! A child process whose output is kept, ended by pid at the latest when it is dropped.
+//!
+//! Where `setpriv` is there (util-linux has it), the kernel also ends a child when this process
+//! ends without dropping anything, as it does when it is killed.
 
 use std::fmt::Debug;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, mpsc};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,12 +24,8 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    pub(crate) fn spawn(name: &'static str, command: &mut Command) -> Self {
-        let mut child = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
+    pub(crate) fn spawn(name: &'static str, command: &Command) -> Self {
+        let mut child = start(bound(command))
             .unwrap_or_else(|error| panic!("cannot start {name} ({command:?}): {error}"));
         let log = Arc::default();
         collect(child.stdout.take(), &log);
@@ -56,6 +55,11 @@ impl Process {
     /// How it ended, if it has.
     pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().expect("a child can be waited for")
+    }
+
+    /// Whether it has said something.
+    pub(crate) fn said(&self, text: &str) -> bool {
+        self.log.lock().iter().any(|line| line.contains(text))
     }
 
     /// Waits until a line of its output gives something.
@@ -109,6 +113,58 @@ pub(crate) async fn until_async<T>(what: &str, mut found: impl AsyncFnMut() -> O
         Err(_elapsed) => panic!("waited {PATIENCE:?} in vain for {what}"),
     }
 }
+
+/// The same command, bound to the life of the thread that starts it, with its output piped.
+fn bound(command: &Command) -> Command {
+    static THERE: LazyLock<bool> = LazyLock::new(|| {
+        let tried = Command::new(SETPRIV).args(WITH_PARENT).arg("true").status();
+        tried.is_ok_and(|status| status.success())
+    });
+    let mut bound = if *THERE {
+        // It becomes the program, so the pid is the program's.
+        let mut setpriv = Command::new(SETPRIV);
+        setpriv.args(WITH_PARENT).arg(command.get_program());
+        setpriv
+    } else {
+        Command::new(command.get_program())
+    };
+    bound.args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => bound.env(name, value),
+            None => bound.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        bound.current_dir(folder);
+    }
+    bound.stdin(Stdio::null());
+    bound.stdout(Stdio::piped()).stderr(Stdio::piped());
+    bound
+}
+
+/// Starts a command on a thread that lives as long as the tests do: to the kernel that thread is
+/// the parent, and a test's own thread ends while others still use what it started.
+fn start(command: Command) -> io::Result<Child> {
+    type Order = (Command, mpsc::Sender<io::Result<Child>>);
+    static STARTER: LazyLock<mpsc::Sender<Order>> = LazyLock::new(|| {
+        let (orders, taken) = mpsc::channel::<Order>();
+        std::thread::spawn(move || {
+            for (mut command, answer) in taken {
+                // Whoever ordered waits for it.
+                drop(answer.send(command.spawn()));
+            }
+        });
+        orders
+    });
+    let (answer, started) = mpsc::channel();
+    let gone = || io::Error::other("the thread that starts children has ended");
+    STARTER.send((command, answer)).map_err(|_order| gone())?;
+    started.recv().map_err(|_closed| gone())?
+}
+
+const SETPRIV: &str = "setpriv";
+const WITH_PARENT: [&str; 3] = ["--pdeathsig", "KILL", "--"];
 
 fn collect(pipe: Option<impl Read + Send + 'static>, log: &Arc<Mutex<Vec<String>>>) {
     let (pipe, log) = (pipe.expect("the pipe was asked for"), Arc::clone(log));

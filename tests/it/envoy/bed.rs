@@ -108,7 +108,7 @@ impl Tollgate {
     pub(super) async fn run(mut command: Command, grpc: SocketAddr, dir: TempDir) -> Self {
         command.args(["--grpc", &grpc.to_string()]);
         command.args(["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
-        let mut process = Process::spawn("tollgate", &mut command);
+        let mut process = Process::spawn("tollgate", &command);
         let grpc = process
             .line("where it listens", |line| address_after(line, "grpc"))
             .await;
@@ -145,7 +145,7 @@ impl Envoy {
         ]);
         // Several run at once, and none is ever restarted.
         command.arg("--disable-hot-restart");
-        let mut process = Process::spawn("envoy", &mut command);
+        let mut process = Process::spawn("envoy", &command);
         let admin: SocketAddr = until("Envoy to write its admin address", || {
             assert!(process.ended().is_none(), "Envoy ended early");
             std::fs::read_to_string(&said).ok()?.parse().ok()

@@ -20,7 +20,8 @@ use tollgate::model::{
 };
 use tollgate::store::{MemoryConfig, MemoryStore};
 
-use self::server::{Flavour, Redis};
+use self::server::Redis;
+use crate::topology::Flavour;
 
 /// One test for each behaviour and server.
 macro_rules! on_each_server {
@@ -77,11 +78,11 @@ fn quota(
     Quota::try_new(limit, window, algorithm, denied_hits).unwrap()
 }
 
-fn hourly(algorithm: Algorithm, limit: u32) -> Quota {
+pub(crate) fn hourly(algorithm: Algorithm, limit: u32) -> Quota {
     quota(algorithm, limit, (1, Unit::Hour), DeniedHits::Free)
 }
 
-fn check(user: &str, quota: Quota, hits: Hits) -> Check {
+pub(crate) fn check(user: &str, quota: Quota, hits: Hits) -> Check {
     let mut key = KeyBuilder::new(b"shop");
     key.entry((b"user", false), (user.as_bytes(), false));
     Check {

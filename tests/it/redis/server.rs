@@ -1,61 +1,30 @@
 //! Starts a server, and asks the script on it.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
 use bytes::Bytes;
 use fred::clients::Client;
 use fred::error::Error;
 use fred::interfaces::ClientLike;
 use fred::types::config::{Config, ServerConfig};
 use fred::types::{ClusterHash, CustomCommand, FromValue, Value};
-use tempfile::TempDir;
 use tollgate::clock::Timestamp;
 use tollgate::model::{Check, Decision};
 use tollgate::store::redis::{Call, DECIDE, decode};
 
-use crate::process::Process;
-
-/// Which server.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Flavour {
-    Redis7,
-    Redis62,
-    Valkey,
-}
+use crate::topology::{Flavour, Single, every_key_expires};
 
 /// A server with the script, and a client to it.
 #[derive(Debug)]
 pub(super) struct Redis {
     client: Client,
     script: String,
-    _process: Process,
-    _folder: TempDir,
+    single: Single,
 }
 
 impl Redis {
     pub(super) async fn start(flavour: Flavour) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("redis.sock");
-        let mut command = Command::new(binary(flavour));
-        command.current_dir(folder.path());
-        command.args([
-            "--port",
-            "0",
-            "--save",
-            "",
-            "--appendonly",
-            "no",
-            "--unixsocket",
-        ]);
-        let mut process = Process::spawn("redis-server", command.arg(&socket));
-        process
-            .line("that it is ready", |line| {
-                line.contains("eady to accept connections").then_some(())
-            })
-            .await;
+        let single = Single::start(flavour).await;
         let config = Config {
-            server: ServerConfig::new_unix_socket(&socket),
+            server: ServerConfig::new_unix_socket(single.server.socket()),
             ..Config::default()
         };
         let client = Client::new(config, None, None, None);
@@ -64,8 +33,7 @@ impl Redis {
         Self {
             client,
             script,
-            _process: process,
-            _folder: folder,
+            single,
         }
     }
 
@@ -145,11 +113,7 @@ impl Redis {
     }
 
     pub(super) async fn every_key_expires(&self) {
-        for key in self.keys().await {
-            let ttl = self.ttl(&key).await;
-            // -2: it has expired since it was listed.
-            assert!(ttl > 0 || ttl == -2, "{key:?} lives for {ttl} ms");
-        }
+        every_key_expires(&self.single).await;
     }
 }
 
@@ -165,31 +129,6 @@ async fn load(client: &Client) -> String {
 
 fn bytes(text: &[u8]) -> Value {
     Value::Bytes(Bytes::copy_from_slice(text))
-}
-
-fn binary(flavour: Flavour) -> PathBuf {
-    let which = match flavour {
-        Flavour::Redis7 => {
-            let name = "redis-server";
-            let there = Command::new(name).arg("--version").output();
-            assert!(
-                there.is_ok_and(|done| done.status.success()),
-                "these tests need a {name}; to get it: apt-get install {name}"
-            );
-            return PathBuf::from(name);
-        }
-        Flavour::Redis62 => "6.2",
-        Flavour::Valkey => "valkey",
-    };
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/get-redis");
-    let done = Command::new(&script).arg(which).output().unwrap();
-    let why = String::from_utf8_lossy(&done.stderr);
-    assert!(
-        done.status.success(),
-        "these tests need Redis 6.2 and Valkey; {} {which}: {why}",
-        script.display()
-    );
-    PathBuf::from(String::from_utf8_lossy(&done.stdout).trim())
 }
 
 const PREFIX: &str = "tollgate";
