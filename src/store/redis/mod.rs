@@ -1,4 +1,4 @@
-//! Counts in Redis, shared by all replicas: the script that decides there, and its wire format.
+//! Counts in Redis, shared by all replicas: what to say, whom to say it to, and what may go wrong.
 //!
 //! One call of [`DECIDE`] takes many queries ([`Call`]) and decides them in order, each all or
 //! nothing, just as [`MemoryStore`](super::MemoryStore) does; a property test holds the two
@@ -6,10 +6,38 @@
 //! worked out here; what depends on a counter's state is worked out there, by the Lua sibling of
 //! each algorithm (`src/algorithm/*.lua`).
 //!
-//! It does not talk to a server; it only knows what to say.
+//! An [`Address`] is what the operator writes. [`connect`] reaches one server and says who it is;
+//! [`primary_by_sentinel`] and [`slots`] find the servers that an address stands for. A
+//! [`Connection`] is to one server, is never made again by itself, and never sends a call twice. Each
+//! [`Failure`] has a [class](FailureClass), and each class a [`Reaction`].
 
+mod address;
+mod connect;
+mod connection;
+mod diagnosis;
+mod failure;
+mod greeting;
+mod place;
+mod reply;
 mod scripts;
+mod secret;
+mod sentinel;
+mod slot;
+mod slots;
+mod tls;
 mod wire;
 
+pub use address::{Address, AddressError, Topology};
+pub use connect::{Access, TlsFiles, connect};
+pub use connection::Connection;
+pub use failure::{Failure, FailureClass, Reaction, Redirect};
+pub use greeting::{Mode, Reached, Role};
+pub use place::Place;
+use place::bracketed;
+pub use reply::Reply;
 pub use scripts::DECIDE;
+pub use secret::Secret;
+pub use sentinel::primary_by_sentinel;
+pub use slot::slot_of;
+pub use slots::{SlotMap, slots};
 pub use wire::{Call, Full, ReplyError, decode};

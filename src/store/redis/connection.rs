@@ -1,0 +1,227 @@
+//! One connection to one server.
+//!
+//! It is one client of the library without its ways to reconnect: nothing is ever sent twice, and a
+//! connection that is lost stays lost. Each call has a time limit of its own, after which the client
+//! forgets it; what was not sent by then never is. A call must not be wrapped in another time
+//! limit, since one that is dropped by its caller is sent all the same.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use fred::clients::{Client, WithOptions};
+use fred::error::Error;
+use fred::interfaces::ClientLike;
+use fred::types::config::Options;
+use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Value};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+
+use super::{Call, Failure, Place, Reply, diagnosis};
+
+/// One connection to one server. When it is dropped it is closed, and what it still waits for
+/// fails.
+pub struct Connection {
+    client: Client,
+    place: Place,
+    /// For what has no time limit of its own.
+    patience: Duration,
+    /// None while it is open.
+    end: watch::Receiver<Option<Failure>>,
+    task: AbortHandle,
+}
+
+impl Connection {
+    /// Takes over a client that is connected, and the task that drives it.
+    pub(super) fn new(
+        client: Client,
+        place: Place,
+        patience: Duration,
+        driver: ConnectHandle,
+    ) -> Self {
+        let task = driver.abort_handle();
+        let (tell, end) = watch::channel(None);
+        let at = place.clone();
+        // Ends with the driver, at the latest when this connection is dropped.
+        drop(tokio::spawn(async move {
+            let failure = match driver.await {
+                Ok(Err(error)) => diagnosis::failed(&at, &error),
+                Ok(Ok(())) => diagnosis::lost(&at, "the connection was closed"),
+                Err(_aborted) => diagnosis::lost(&at, "it was given up"),
+            };
+            tell.send_replace(Some(failure));
+        }));
+        Self {
+            client,
+            place,
+            patience,
+            end,
+            task,
+        }
+    }
+
+    /// Where the server is.
+    #[must_use]
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Whether it is still open, as far as is known.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.end.borrow().is_none() && !self.task.is_finished()
+    }
+
+    /// Loads a script; its hash. It has as much time as connecting had.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub async fn load(&self, script: &str) -> Result<String, Failure> {
+        let arguments = vec!["LOAD".into(), Bytes::copy_from_slice(script.as_bytes())];
+        let reply = self.command("SCRIPT", arguments, self.patience).await?;
+        match reply.text() {
+            Some(sha) => Ok(sha.into_owned()),
+            None => Err(diagnosis::garbage(&self.place, "SCRIPT LOAD gives no hash")),
+        }
+    }
+
+    /// Has a call of a loaded script carried out; what the script returns.
+    ///
+    /// # Errors
+    /// As the server says; [`NoScript`](super::FailureClass::NoScript) if it does not know the
+    /// script. Whether the call was carried out all the same,
+    /// [`unexecuted`](super::FailureClass::unexecuted) says.
+    pub async fn eval(&self, sha: &str, call: &Call, within: Duration) -> Result<Bytes, Failure> {
+        let sent = self.send("EVALSHA", arguments(sha, call), within);
+        self.text(self.unless_closed(sent).await?)
+    }
+
+    /// [`eval`](Self::eval) on the node that takes a slot over, after an
+    /// [`Ask`](super::FailureClass::Ask): with `ASKING` right before it, whoever else uses this
+    /// connection.
+    ///
+    /// # Errors
+    /// As `eval`.
+    pub async fn eval_asking(
+        &self,
+        sha: &str,
+        call: &Call,
+        within: Duration,
+    ) -> Result<Bytes, Failure> {
+        let sent = async {
+            let pipeline = self.client.pipeline();
+            let both = pipeline.with_options(&options(within));
+            let (ask, eval) = (command("ASKING"), command("EVALSHA"));
+            // These two only queue.
+            let _queued: Value = both.custom(ask, Vec::<Value>::new()).await?;
+            let _queued: Value = both.custom(eval, arguments(sha, call)).await?;
+            both.last().await
+        };
+        self.text(self.unless_closed(sent).await?)
+    }
+
+    /// Has any command carried out.
+    ///
+    /// # Errors
+    /// As the server says.
+    pub async fn command(
+        &self,
+        name: &'static str,
+        arguments: Vec<Bytes>,
+        within: Duration,
+    ) -> Result<Reply, Failure> {
+        let arguments = arguments.into_iter().map(Value::Bytes).collect();
+        let sent = self.send(name, arguments, within);
+        Ok(self.unless_closed(sent).await?.into())
+    }
+
+    /// Waits until the connection is lost, and says why.
+    pub async fn closed(&self) -> Failure {
+        let mut end = self.end.clone();
+        match end.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(failure)) => failure.clone(),
+            // The task that tells ended without a word: the runtime is going down.
+            Ok(None) | Err(_) => diagnosis::lost(&self.place, "the connection was closed"),
+        }
+    }
+
+    /// Closes it now. What it still waits for fails at once, as
+    /// [`Reset`](super::FailureClass::Reset).
+    pub fn abort(&self) {
+        self.task.abort();
+    }
+
+    async fn send(
+        &self,
+        name: &'static str,
+        arguments: Vec<Value>,
+        within: Duration,
+    ) -> Result<Value, Error> {
+        let client: WithOptions<Client> = self.client.with_options(&options(within));
+        client.custom(command(name), arguments).await
+    }
+
+    /// A call's result, or why the connection was lost: what is sent on one that is lost would
+    /// wait for its time limit. To drop it then is safe, for nobody will ever send it.
+    async fn unless_closed(
+        &self,
+        sent: impl Future<Output = Result<Value, Error>>,
+    ) -> Result<Value, Failure> {
+        tokio::select! {
+            biased;
+            result = sent => result.map_err(|error| diagnosis::failed(&self.place, &error)),
+            failure = self.closed() => Err(failure),
+        }
+    }
+
+    fn text(&self, value: Value) -> Result<Bytes, Failure> {
+        match Reply::from(value) {
+            Reply::Text(text) => Ok(text),
+            Reply::Nil | Reply::Number(_) | Reply::List(_) => Err(diagnosis::garbage(
+                &self.place,
+                "the script returns no string",
+            )),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.abort();
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection")
+            .field("place", &self.place)
+            .field("end", &*self.end.borrow())
+            .finish_non_exhaustive()
+    }
+}
+
+fn command(name: &'static str) -> CustomCommand {
+    // Which slot does not matter: the client knows one server only.
+    CustomCommand::new_static(name, ClusterHash::Custom(0), false)
+}
+
+fn options(within: Duration) -> Options {
+    Options {
+        max_attempts: Some(1),
+        // None at all to the library.
+        timeout: Some(within.max(Duration::from_millis(1))),
+        ..Options::default()
+    }
+}
+
+fn arguments(sha: &str, call: &Call) -> Vec<Value> {
+    let keys = call.keys();
+    let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
+    let bytes = |text: &[u8]| Value::Bytes(Bytes::copy_from_slice(text));
+    let mut arguments = Vec::with_capacity(keys.len().saturating_add(3));
+    arguments.push(bytes(sha.as_bytes()));
+    arguments.push(Value::Integer(count));
+    arguments.extend(keys.iter().map(|key| bytes(key)));
+    arguments.push(bytes(call.argument()));
+    arguments
+}

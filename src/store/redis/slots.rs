@@ -1,0 +1,213 @@
+//! Which node of a cluster has which slot.
+
+use std::time::Duration;
+
+use super::sentinel::first_answer;
+use super::slot::SLOTS;
+use super::{Access, Connection, Failure, FailureClass, Place, Reply, diagnosis};
+
+/// Which primary has which slot, as one node saw it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SlotMap {
+    places: Vec<Place>,
+    /// For each slot a position in `places`; one beyond them where nobody has it.
+    owners: Vec<u16>,
+}
+
+impl SlotMap {
+    /// The primary of a slot, if there is one.
+    #[must_use]
+    pub fn place(&self, slot: u16) -> Option<&Place> {
+        let owner = self.owners.get(usize::from(slot))?;
+        self.places.get(usize::from(*owner))
+    }
+
+    /// All primaries that have slots, each once.
+    pub fn places(&self) -> impl Iterator<Item = &Place> {
+        self.places.iter()
+    }
+
+    /// Reads the answer of a node to `CLUSTER SLOTS`.
+    ///
+    /// Who does not know its own address says so by an empty one or none at all, and is at `asked`;
+    /// `?` stands for a name that it was not given, beside which there may be an address.
+    fn read(asked: &Place, reply: &Reply) -> Option<Self> {
+        let Reply::List(ranges) = reply else {
+            return None;
+        };
+        let mut map = Self {
+            places: Vec::new(),
+            owners: vec![u16::MAX; usize::from(SLOTS)],
+        };
+        for range in ranges {
+            let [first, last, primary, ..] = range.list() else {
+                return None;
+            };
+            let (first, last) = (slot(first)?, slot(last)?);
+            let Some(place) = node(asked, primary.list()) else {
+                continue;
+            };
+            let owner = map.position(place);
+            let owners = map.owners.get_mut(usize::from(first)..=usize::from(last))?;
+            owners.fill(owner);
+        }
+        Some(map)
+    }
+
+    fn position(&mut self, place: Place) -> u16 {
+        let known = self.places.iter().position(|known| *known == place);
+        let at = known.unwrap_or_else(|| {
+            self.places.push(place);
+            self.places.len().saturating_sub(1)
+        });
+        // A cluster has no more primaries than slots.
+        u16::try_from(at).unwrap_or(u16::MAX)
+    }
+}
+
+/// Asks nodes of a cluster which of them has which slot. All are asked at once, and the first that
+/// knows of any slots is believed. The database of `access` does not matter.
+///
+/// # Errors
+/// If none knows, why.
+pub async fn slots(nodes: &[Place], access: &Access, within: Duration) -> Result<SlotMap, Failure> {
+    let ask = move |place: Place, connection: Connection| async move {
+        let question = vec!["SLOTS".into()];
+        let reply = connection.command("CLUSTER", question, within).await?;
+        let map = SlotMap::read(&place, &reply)
+            .ok_or_else(|| diagnosis::garbage(&place, "CLUSTER SLOTS gives no slots"))?;
+        match map.places.is_empty() {
+            true => Err(no_slots(&place)),
+            false => Ok(map),
+        }
+    };
+    first_answer(nodes, access, within, ask)
+        .await
+        .unwrap_or_else(|| {
+            Err(Failure::new(
+                FailureClass::MisConfigured,
+                "no node of the cluster is given",
+            ))
+        })
+}
+
+fn no_slots(place: &Place) -> Failure {
+    let detail = format!(
+        "{place} is a node of a cluster in which nobody has slots: check with CLUSTER INFO that it \
+         is set up"
+    );
+    Failure::new(FailureClass::ClusterDown, detail)
+}
+
+fn slot(reply: &Reply) -> Option<u16> {
+    let slot = u16::try_from(reply.number()?).ok()?;
+    (slot < SLOTS).then_some(slot)
+}
+
+/// `[host, port, id, [name, value, ..]]`.
+fn node(asked: &Place, node: &[Reply]) -> Option<Place> {
+    let [host, port, rest @ ..] = node else {
+        return None;
+    };
+    let port = u16::try_from(port.number()?)
+        .ok()
+        .filter(|&port| port != 0)?;
+    let host = match host.text().as_deref() {
+        None | Some("") => asked.host()?.to_owned(),
+        Some("?") => rest.get(1)?.field("ip")?.text()?.into_owned(),
+        Some(host) => host.to_owned(),
+    };
+    Some(Place::tcp(host, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(text: &'static str) -> Reply {
+        Reply::Text(text.into())
+    }
+
+    fn node(host: Reply, port: i64, more: Vec<Reply>) -> Reply {
+        Reply::List(vec![
+            host,
+            Reply::Number(port),
+            text("id"),
+            Reply::List(more),
+        ])
+    }
+
+    fn range(first: i64, last: i64, primary: Reply) -> Reply {
+        let replica = node(text("10.9.9.9"), 1, Vec::new());
+        Reply::List(vec![
+            Reply::Number(first),
+            Reply::Number(last),
+            primary,
+            replica,
+        ])
+    }
+
+    fn read(ranges: Vec<Reply>) -> Option<SlotMap> {
+        SlotMap::read(&Place::tcp("asked", 7000), &Reply::List(ranges))
+    }
+
+    #[test]
+    fn slots_are_found_at_their_primary_and_gaps_at_nobody() {
+        let a = || node(text("10.0.0.1"), 7001, Vec::new());
+        let b = node(text("10.0.0.2"), 7002, Vec::new());
+        let map = read(vec![
+            range(0, 9, a()),
+            range(20, 20, b),
+            range(16_000, 16_383, a()),
+        ]);
+        let map = map.unwrap();
+        let (a, b) = (Place::tcp("10.0.0.1", 7001), Place::tcp("10.0.0.2", 7002));
+        assert_eq!(map.places().collect::<Vec<_>>(), [&a, &b]);
+        for (slot, place) in [
+            (0, Some(&a)),
+            (9, Some(&a)),
+            (10, None),
+            (19, None),
+            (20, Some(&b)),
+            (21, None),
+            (16_383, Some(&a)),
+            (16_384, None),
+            (u16::MAX, None),
+        ] {
+            assert_eq!(map.place(slot), place, "{slot}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_does_not_know_its_address_is_where_it_was_asked() {
+        let asked = Place::tcp("asked", 7001);
+        for unknown in [text(""), Reply::Nil] {
+            let map = read(vec![range(0, 1, node(unknown, 7001, Vec::new()))]).unwrap();
+            assert_eq!(map.place(0), Some(&asked));
+        }
+    }
+
+    #[test]
+    fn a_node_without_its_name_is_found_by_its_address_or_left_out() {
+        let named = node(text("?"), 7001, vec![text("ip"), text("10.0.0.1")]);
+        let map = read(vec![range(0, 1, named)]).unwrap();
+        assert_eq!(map.place(0), Some(&Place::tcp("10.0.0.1", 7001)));
+        let map = read(vec![range(0, 1, node(text("?"), 7001, Vec::new()))]).unwrap();
+        assert_eq!((map.place(0), map.places().count()), (None, 0));
+    }
+
+    #[test]
+    fn what_are_no_slots_is_refused() {
+        let a = || node(text("10.0.0.1"), 7001, Vec::new());
+        for wrong in [
+            vec![text("x")],
+            vec![Reply::List(vec![Reply::Number(0), Reply::Number(1)])],
+            vec![range(0, 16_384, a())],
+            vec![range(-1, 3, a())],
+            vec![range(5, 3, a())],
+        ] {
+            assert_eq!(read(wrong.clone()), None, "{wrong:?}");
+        }
+        assert_eq!(SlotMap::read(&Place::tcp("asked", 1), &text("x")), None);
+    }
+}
