@@ -1,4 +1,4 @@
-//! The admin listener: what is in force, and why.
+//! The admin listener: what is in force, why, and what is counted.
 //!
 //! | path | answers |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | `/config_dump` | settings and policies in force, as JSON; and why those on disk are not |
 //! | `/rlconfig` | the rules, a line each, as envoyproxy/ratelimit prints them |
 //! | `/explain?domain=D&descriptor=k=v,k=v&hits=N` | why a descriptor is answered as it is, and what it would be answered now, as JSON; charges nothing |
+//! | `/counters?domain=D&descriptor=k=v,k=v` | `GET`: what is counted for a descriptor, as JSON; `DELETE`: the same, and starts it afresh |
 
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -17,7 +18,7 @@ use serde_json::Value;
 
 use super::explain::ExplainReport;
 use super::written::Domain;
-use super::{AdminState, PolicyStatus, rlconfig};
+use super::{AdminState, PolicyStatus, counters, rlconfig};
 use crate::model::DescriptorText;
 
 /// The routes of the `admin` listener.
@@ -27,6 +28,7 @@ pub fn routes(state: AdminState) -> Router {
         .route("/config_dump", get(config_dump))
         .route("/rlconfig", get(rules))
         .route("/explain", get(explain))
+        .route("/counters", counters::methods())
         .with_state(state)
 }
 
@@ -114,4 +116,7 @@ const INDEX: &str = "\
 /rlconfig     the rules, a line each
 /explain      ?domain=D&descriptor=key=value[,key=value][&hits=N]
               why a descriptor is answered as it is, and what it would be answered now; charges nothing
+/counters     ?domain=D&descriptor=key=value[,key=value]
+              GET: what is counted for a descriptor, as JSON; DELETE: the same, and starts it afresh
+              (from this machine only, unless a token is set)
 ";

@@ -193,7 +193,7 @@ fn rule_report(rule: Option<&Rule>, limit: String, domain_shadow: bool) -> RuleR
     }
 }
 
-fn why_none(miss: Miss) -> String {
+pub(super) fn why_none(miss: Miss) -> String {
     match miss {
         Miss::NoEntries => "the descriptor has no entries".into(),
         Miss::NoLimit => "every entry matches, but the descriptor that they lead to has no \
@@ -207,7 +207,7 @@ fn why_none(miss: Miss) -> String {
     }
 }
 
-fn no_domain(domain: &str, policies: &Policies) -> String {
+pub(super) fn no_domain(domain: &str, policies: &Policies) -> String {
     let known = policies.domain_names();
     let hint = match nearest(domain, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),

@@ -2,13 +2,17 @@
 //!
 //! Two routers: [`health`] (for the `http` listener: liveness, readiness, metrics) and [`dump`]
 //! (for the `admin` listener: the configuration in force, and why a descriptor is answered as it
-//! is). They look and tell; nothing here changes anything. What they show is handed over by `app`
-//! as plain values and closures ([`AdminState`]).
+//! is). They look and tell; one call changes something, the reset of a counter, and not everybody
+//! may ([`Token`]). What they show is handed over by `app` as plain values and closures
+//! ([`AdminState`]).
 
 mod brief;
+pub mod counter;
+mod counters;
 pub mod dump;
 pub mod explain;
 pub mod health;
+mod permit;
 mod rlconfig;
 mod status;
 mod written;
@@ -17,6 +21,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use brief::brief;
+pub use permit::{Token, TokenError};
 pub use status::{PolicyStatus, Status};
 
 use crate::pipeline::Pipeline;
@@ -36,6 +41,8 @@ pub struct AdminState {
     /// The policies in force as they were written; compiles them, so it is called off the request
     /// path.
     pub written: Arc<dyn Fn() -> Result<Vec<DomainSpec>, String> + Send + Sync>,
+    /// What callers must bring to change something; without, only those on this machine may.
+    pub token: Option<Token>,
 }
 
 impl fmt::Debug for AdminState {

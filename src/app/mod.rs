@@ -355,6 +355,7 @@ fn admin_state(
     AdminState {
         pipeline: Arc::clone(pipeline),
         status: Arc::clone(status),
+        token: None,
         metrics: Arc::new(move || telemetry.render().map_err(|error| error.to_string())),
         settings: Arc::new(move || {
             serde_json::to_value(&**settings.load())

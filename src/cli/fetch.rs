@@ -1,7 +1,7 @@
-//! One HTTP GET from a running Tollgate, over TCP or a unix socket.
+//! One HTTP call to a running Tollgate, over TCP or a unix socket.
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{HeaderValue, Method, Request, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -18,17 +18,37 @@ pub(super) enum FetchError {
     Request(String, #[source] http::Error),
 }
 
+/// What to call.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) method: Method,
+    /// Path and query.
+    pub(super) path: &'a str,
+    /// What to show that one may.
+    pub(super) authorization: Option<HeaderValue>,
+}
+
 /// Asks `address` (`host:port` or `unix:/path`) for `path`.
 pub(super) async fn get(address: &str, path: &str) -> Result<(StatusCode, Bytes), FetchError> {
+    let call = Call {
+        method: Method::GET,
+        path,
+        authorization: None,
+    };
+    self::call(address, call).await
+}
+
+/// Makes a call to `address` (`host:port` or `unix:/path`).
+pub(super) async fn call(address: &str, call: Call<'_>) -> Result<(StatusCode, Bytes), FetchError> {
     let connect = |error| FetchError::Connect(address.to_owned(), error);
     match address.strip_prefix("unix:") {
         Some(socket) => {
             let stream = UnixStream::connect(socket).await.map_err(connect)?;
-            ask(stream, address, "localhost", path).await
+            ask(stream, address, "localhost", call).await
         }
         None => {
             let stream = TcpStream::connect(address).await.map_err(connect)?;
-            ask(stream, address, address, path).await
+            ask(stream, address, address, call).await
         }
     }
 }
@@ -37,7 +57,7 @@ async fn ask<S>(
     stream: S,
     address: &str,
     host: &str,
-    path: &str,
+    call: Call<'_>,
 ) -> Result<(StatusCode, Bytes), FetchError>
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -48,10 +68,16 @@ where
         .map_err(http)?;
     // Ends with the answer; what goes wrong is told to the sender too.
     tokio::spawn(connection);
-    let request = Request::get(path)
-        .header(http::header::HOST, host)
+    let mut request = Request::builder()
+        .method(call.method)
+        .uri(call.path)
+        .header(http::header::HOST, host);
+    if let Some(authorization) = call.authorization {
+        request = request.header(http::header::AUTHORIZATION, authorization);
+    }
+    let request = request
         .body(Empty::<Bytes>::new())
-        .map_err(|error| FetchError::Request(path.to_owned(), error))?;
+        .map_err(|error| FetchError::Request(call.path.to_owned(), error))?;
     let response = sender.send_request(request).await.map_err(http)?;
     let status = response.status();
     let body = response

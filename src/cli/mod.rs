@@ -10,6 +10,7 @@ mod fetch;
 mod healthcheck;
 mod policies;
 mod query;
+mod reset;
 mod schema;
 mod serve;
 mod settings;
@@ -36,6 +37,7 @@ enum Command {
     Check(check::Check),
     Explain(explain::Explain),
     Query(query::Query),
+    Reset(reset::Reset),
     Schema(schema::Schema),
     Healthcheck(healthcheck::Healthcheck),
     Completions(completions::Completions),
@@ -49,6 +51,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Query(command) => command.run(),
+        Command::Reset(command) => command.run(),
         Command::Schema(command) => command.run(),
         Command::Healthcheck(command) => command.run(),
         Command::Completions(command) => command.run(),

@@ -7,6 +7,7 @@ mod check;
 mod failure;
 mod key;
 mod nearest;
+mod peer;
 mod query;
 mod quota;
 mod text;
@@ -16,6 +17,7 @@ pub use check::{Check, Decision, Hits, Role, SATURATED, Source, Verdict, Verdict
 pub use failure::OnStoreFailure;
 pub use key::{Key, KeyBuilder};
 pub use nearest::nearest;
+pub use peer::Peer;
 pub use query::{Descriptor, Entry, OverrideLimit, Query};
 pub use quota::{
     Algorithm, DeniedHits, MAX_LOG_LIMIT, MAX_WINDOW_MILLIS, Quota, QuotaError, Unit, Window,

@@ -1,14 +1,18 @@
-//! An HTTP listener with its routes.
+//! An HTTP listener with its routes. Handlers find who asks as `ConnectInfo<Peer>`.
 
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::connect_info::Connected;
+use axum::serve::IncomingStream;
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tracing::warn;
 
 use super::listener::{Address, Listener};
+use crate::model::Peer;
 
 /// A running HTTP server. Dropping it lets it run until the runtime ends.
 #[derive(Debug)]
@@ -28,6 +32,7 @@ impl HttpServer {
             // A sender that is dropped means stop as well.
             let _dropped = stopped.await;
         };
+        let routes = routes.into_make_service_with_connect_info::<Peer>();
         let serving = tokio::spawn(async move {
             let ended = match listener {
                 Listener::Tcp(listener) => {
@@ -68,5 +73,17 @@ impl HttpServer {
         if timeout(grace, self.serving).await.is_err() {
             abort.abort();
         }
+    }
+}
+
+impl Connected<IncomingStream<'_, TcpListener>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, TcpListener>) -> Self {
+        Self::Tcp(*stream.remote_addr())
+    }
+}
+
+impl Connected<IncomingStream<'_, UnixListener>> for Peer {
+    fn connect_info(_: IncomingStream<'_, UnixListener>) -> Self {
+        Self::Unix
     }
 }

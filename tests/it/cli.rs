@@ -83,6 +83,7 @@ fn help_names_every_command() {
         "check",
         "explain",
         "query",
+        "reset",
         "schema",
         "healthcheck",
         "completions",

@@ -9,6 +9,7 @@
 mod calls;
 mod cli;
 mod conformance;
+mod counters;
 mod envoy;
 mod explain;
 mod harness;

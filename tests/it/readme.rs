@@ -100,6 +100,15 @@ async fn the_first_ten_minutes_go_as_told() {
                 assert_eq!(code, 0, "{command:?}\n{out}{err}");
                 assert!(out.contains("counted  5"), "{out}");
             }
+            ["reset", "--admin", _, rest @ ..] => {
+                let (served, _) = served.as_ref().unwrap();
+                let mut arguments = vec!["reset", "--admin", &served.admin];
+                arguments.extend(rest);
+                let (code, out, err) = run(&arguments);
+                assert_eq!(code, 0, "{command:?}\n{out}{err}");
+                assert!(out.contains("before   5 counted, 0 left"), "{out}");
+                assert!(out.contains("now      0 counted, 5 left"), "{out}");
+            }
             _ => {
                 let (code, out, err) = run(&arguments);
                 assert_eq!(code, 0, "{command:?}\n{out}{err}");
@@ -107,7 +116,7 @@ async fn the_first_ten_minutes_go_as_told() {
         }
         ran.push(command.first().unwrap().as_str());
     }
-    assert_eq!(ran, ["check", "check", "query", "explain"]);
+    assert_eq!(ran, ["check", "check", "query", "explain", "reset"]);
 }
 
 #[test]

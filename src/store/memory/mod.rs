@@ -150,6 +150,18 @@ impl MemoryStore {
         shard.inspect(print, check, Moment { asked, now })
     }
 
+    /// Drops what is counted for this check's key, which is as good as new then. False, and nothing
+    /// changes, while a counter that it shares with other keys may hold hits of it, since the table
+    /// is full or was lately: that one cannot be dropped without giving the others theirs back.
+    #[must_use = "a key that shares its counter is not forgotten"]
+    pub fn forget(&self, check: &Check, asked: Timestamp) -> bool {
+        let print = self.hasher.fingerprint(&check.key);
+        let mut shard = self.lock(print);
+        let now = shard.not_before(asked);
+        shard.make_room(1, now);
+        shard.reset(print, check, now)
+    }
+
     /// Drops what has expired in the next shard, in turn. Holds that shard's lock for well under a
     /// millisecond, so call it once for each of [`MemoryStore::shards`] in every sweep interval,
     /// spread out evenly.

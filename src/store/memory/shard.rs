@@ -226,6 +226,23 @@ impl Shard {
         }
     }
 
+    /// Forgets a key that is counted, unless hits of it may be in a shared counter. Tells whether
+    /// none are. Positions change.
+    pub(super) fn reset(&mut self, print: Fingerprint, check: &Check, now: Timestamp) -> bool {
+        // Also beside an entry of its own: once that is gone, the key would take these along.
+        if self.overflow.find_live(print, &check.quota, now).is_some() {
+            return false;
+        }
+        match self.find(print, check, now) {
+            Found::Stored(spot) => {
+                self.forget(print, spot, now);
+                true
+            }
+            Found::Room | Found::Free(_) => true,
+            Found::Along(_) | Found::Taken(_) => false,
+        }
+    }
+
     /// Drops everything that has expired.
     pub(super) fn sweep(&mut self, now: Timestamp) -> Removed {
         let removed = self.table.sweep(now);

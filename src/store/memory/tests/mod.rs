@@ -2,6 +2,7 @@
 
 mod behaviour;
 mod bounds;
+mod forget;
 mod naive;
 mod properties;
 mod threads;
