@@ -49,6 +49,7 @@ pub(super) fn response(settings: &Settings) -> ResponseConfig {
             settings::HeaderStyle::Reference => HeaderStyle::Reference,
         },
         dynamic_metadata: settings.response.dynamic_metadata,
+        verdicts: false,
     }
 }
 

@@ -228,4 +228,6 @@ pub const OVERRIDE: &str = "(override)";
 pub const UNKNOWN_DOMAIN: &str = "(unknown)";
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

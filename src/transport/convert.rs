@@ -1,9 +1,9 @@
 //! Between the wire's messages and the model.
 
-use envoy_types::pb::google::protobuf::Duration;
+use envoy_types::pb::google::protobuf::{Duration, Struct};
 
 use super::wire;
-use super::{ResponseConfig, headers, metadata};
+use super::{ResponseConfig, headers, metadata, verdicts};
 use crate::limiter::{Answer, Ruling, Status};
 use crate::model::{Descriptor, Entry, OverrideLimit, Query, Unit};
 use crate::policy::Matched;
@@ -47,10 +47,25 @@ pub(super) fn response(
         overall_code: code(answer.denied),
         statuses: answer.statuses.iter().map(status).collect(),
         response_headers_to_add: headers::headers(answer, config.headers),
-        dynamic_metadata: config
-            .dynamic_metadata
-            .then(|| metadata::metadata(query, answer)),
+        dynamic_metadata: dynamic_metadata(query, answer, config),
     }
+}
+
+/// None unless the settings ask for something in it.
+fn dynamic_metadata(
+    query: &Query<'_>,
+    answer: &Answer<'_>,
+    config: ResponseConfig,
+) -> Option<Struct> {
+    let mut metadata = config
+        .dynamic_metadata
+        .then(|| metadata::metadata(query, answer));
+    if config.verdicts {
+        let told = verdicts::verdicts(query, answer);
+        let fields = &mut metadata.get_or_insert_default().fields;
+        fields.insert(verdicts::FIELD.to_owned(), told);
+    }
+    metadata
 }
 
 fn status(status: &Status<'_>) -> wire::DescriptorStatus {

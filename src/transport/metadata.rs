@@ -102,7 +102,7 @@ fn merge(into: &mut Vec<(String, Value)>, from: &[(String, Value)]) {
 
 fn proto(value: &Value) -> ProtoValue {
     match value {
-        Value::Bool(flag) => kind(Kind::BoolValue(*flag)),
+        Value::Bool(value) => flag(*value),
         Value::List(items) => list(items.iter().map(proto)),
         Value::Map(fields) => map(fields),
         Value::Null => kind(Kind::NullValue(0)),
@@ -119,23 +119,27 @@ fn map(fields: &[(String, Value)]) -> ProtoValue {
     )
 }
 
-fn structure(fields: impl IntoIterator<Item = (String, ProtoValue)>) -> ProtoValue {
+pub(super) fn structure(fields: impl IntoIterator<Item = (String, ProtoValue)>) -> ProtoValue {
     kind(Kind::StructValue(Struct {
         fields: fields.into_iter().collect(),
     }))
 }
 
-fn list(values: impl Iterator<Item = ProtoValue>) -> ProtoValue {
+pub(super) fn flag(value: bool) -> ProtoValue {
+    kind(Kind::BoolValue(value))
+}
+
+pub(super) fn list(values: impl Iterator<Item = ProtoValue>) -> ProtoValue {
     kind(Kind::ListValue(ListValue {
         values: values.collect(),
     }))
 }
 
-fn number(value: f64) -> ProtoValue {
+pub(super) fn number(value: f64) -> ProtoValue {
     kind(Kind::NumberValue(value))
 }
 
-fn string(value: String) -> ProtoValue {
+pub(super) fn string(value: String) -> ProtoValue {
     kind(Kind::StringValue(value))
 }
 

@@ -24,6 +24,7 @@ mod refusals;
 mod routes;
 pub mod server;
 mod status;
+mod verdicts;
 pub mod wire;
 
 use std::sync::Arc;
@@ -52,6 +53,8 @@ pub struct ResponseConfig {
     pub headers: HeaderStyle,
     /// Whether the query and the rules' metadata go into Envoy's dynamic metadata.
     pub dynamic_metadata: bool,
+    /// Whether how each limit ruled goes there too, as the list `verdicts`.
+    pub verdicts: bool,
 }
 
 /// Which headers a client gets.
