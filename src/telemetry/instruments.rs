@@ -15,7 +15,7 @@ use opentelemetry::metrics::{Histogram, Meter};
 use opentelemetry_sdk::metrics::{self as sdk, Stream};
 
 use super::decisions::MAX_SERIES;
-use super::{Readings, State};
+use super::{Readings, State, stores};
 use crate::event::{Code, Outcome};
 
 /// A metric, as `/metrics` and the documentation name it.
@@ -30,7 +30,7 @@ pub struct Instrument {
 }
 
 /// Every metric that exists, by name.
-pub const ALL: [Instrument; 18] = [
+pub const ALL: [Instrument; 25] = [
     BUILD_INFO,
     DECISION_DURATION,
     DECISIONS,
@@ -42,13 +42,20 @@ pub const ALL: [Instrument; 18] = [
     IN_FLIGHT,
     REFUSED,
     SETTINGS_REFUSED,
+    STORE_CALL_CHECKS,
+    STORE_CALL_DURATION,
+    STORE_CALL_QUERIES,
+    STORE_CALLS,
     STORE_EXPIRED,
+    STORE_FALLBACKS,
     STORE_KEY_LIMIT,
     STORE_KEYS,
     STORE_LOG_OVERFLOWS,
     STORE_OVERFLOW_DECISIONS,
     STORE_OVERFLOW_REFUNDS,
     STORE_OVERFLOW_REFUSED,
+    STORE_RECONCILED,
+    STORE_TRANSITIONS,
 ];
 
 const BUILD_INFO: Instrument = Instrument {
@@ -56,7 +63,7 @@ const BUILD_INFO: Instrument = Instrument {
     unit: "",
     help: "Always 1; its attributes tell which build runs",
 };
-pub(super) const DECISION_DURATION: Instrument = Instrument {
+const DECISION_DURATION: Instrument = Instrument {
     name: "tollgate.decision.duration",
     unit: "s",
     help: "Time from the decoded request to the encoded answer",
@@ -106,10 +113,35 @@ const SETTINGS_REFUSED: Instrument = Instrument {
     unit: "",
     help: "1 while the settings as they were read last are refused, so that older ones are in force; else 0",
 };
+pub(super) const STORE_CALL_CHECKS: Instrument = Instrument {
+    name: "tollgate.store.call.checks",
+    unit: "{check}",
+    help: "Checks that calls to a shared store carried: by calls, the size of a batch",
+};
+pub(super) const STORE_CALL_DURATION: Instrument = Instrument {
+    name: "tollgate.store.call.duration",
+    unit: "s",
+    help: "Time that calls to a shared store took, failed ones included",
+};
+pub(super) const STORE_CALL_QUERIES: Instrument = Instrument {
+    name: "tollgate.store.call.queries",
+    unit: "{query}",
+    help: "Queries whose checks calls to a shared store carried: by calls, how many shared a round trip",
+};
+pub(super) const STORE_CALLS: Instrument = Instrument {
+    name: "tollgate.store.calls",
+    unit: "{call}",
+    help: "Calls to a shared store by result: ok, or why they failed",
+};
 const STORE_EXPIRED: Instrument = Instrument {
     name: "tollgate.store.expired",
     unit: "{key}",
     help: "Keys that were removed since nothing in them counted any more",
+};
+pub(super) const STORE_FALLBACKS: Instrument = Instrument {
+    name: "tollgate.store.fallbacks",
+    unit: "{check}",
+    help: "Checks that were decided without the shared store, by reason",
 };
 const STORE_KEY_LIMIT: Instrument = Instrument {
     name: "tollgate.store.key_limit",
@@ -141,6 +173,16 @@ const STORE_OVERFLOW_REFUNDS: Instrument = Instrument {
     unit: "{refund}",
     help: "Refunds that were ignored, since their key shares a counter with others",
 };
+pub(super) const STORE_RECONCILED: Instrument = Instrument {
+    name: "tollgate.store.reconciled",
+    unit: "{hit}",
+    help: "Hits that were admitted without the shared store, by whether it was told afterwards",
+};
+pub(super) const STORE_TRANSITIONS: Instrument = Instrument {
+    name: "tollgate.store.transitions",
+    unit: "{transition}",
+    help: "Times that the breaker of a shared store's node changed, by its new state",
+};
 
 /// The attribute that keeps each shard's histogram apart; `/metrics` sums over it.
 pub(super) const SHARD: &str = "shard";
@@ -170,11 +212,17 @@ pub(super) fn register(meter: &Meter, state: &Arc<State>) -> Histogram<f64> {
     counter(meter, state, STORE_OVERFLOW_REFUNDS, |r| r.overflow_refunds);
     counter(meter, state, STORE_OVERFLOW_REFUSED, |r| r.overflow_refused);
     counter(meter, state, STORE_LOG_OVERFLOWS, |r| r.log_overflows);
+    stores::register(meter, &state.stores);
 
+    histogram(meter, DECISION_DURATION)
+}
+
+/// A histogram of durations.
+pub(super) fn histogram(meter: &Meter, of: Instrument) -> Histogram<f64> {
     meter
-        .f64_histogram(DECISION_DURATION.name)
-        .with_unit(DECISION_DURATION.unit)
-        .with_description(DECISION_DURATION.help)
+        .f64_histogram(of.name)
+        .with_unit(of.unit)
+        .with_description(of.help)
         .with_boundaries(DURATION_BOUNDS.to_vec())
         .build()
 }
@@ -324,5 +372,5 @@ const DURATION_BOUNDS: [f64; 16] = [
     0.015, 0.02, 0.05, 0.2, 1.0,
 ];
 
-/// Series of any other instrument: a histogram per shard is the most.
-const MAX_SERIES_ELSEWHERE: usize = 128;
+/// Series of any other instrument: a histogram per shard and store is the most, 64 of each of 2.
+const MAX_SERIES_ELSEWHERE: usize = 256;

@@ -2,7 +2,8 @@
 //!
 //! [`Telemetry`] listens to the [`Events`] of the request path and numbers its rules ([`Meters`]).
 //! Listening never blocks, waits or fails: a decision is one addition in memory of the thread's
-//! own core, an answer one record in a histogram that only this core's threads write to. All the
+//! own core, an answer one record in a histogram that only this core's threads write to; what
+//! happens once for many requests (a call to the shared store) is counted in one place. All the
 //! work is done when somebody asks: [`Telemetry::render`] gathers, sums over the cores and writes
 //! the Prometheus text, which takes tens of milliseconds with ten thousand series and so belongs
 //! on a thread that may block.
@@ -16,6 +17,7 @@ pub mod instruments;
 pub mod logs;
 mod render;
 mod shard;
+mod stores;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -29,8 +31,12 @@ use prometheus::Registry;
 pub use render::{CONTENT_TYPE, RenderError};
 
 use crate::clock::Clock;
-use crate::event::{Answered, Code, Decided, Events, Meters, Refused, Reloaded};
+use crate::event::{
+    Answered, Code, Decided, Events, FellBack, Meters, Reconciled, Refused, Reloaded, StoreCalled,
+    StoreChanged,
+};
 use decisions::Decisions;
+use stores::{CallDurations, Stores};
 
 /// Counts what happens, and shows it.
 pub struct Telemetry {
@@ -38,6 +44,7 @@ pub struct Telemetry {
     durations: Histogram<f64>,
     /// The same histogram, once for each shard, so that no lock is shared by all cores.
     bound: Box<[OnceLock<BoundHistogram<f64>>]>,
+    call_durations: CallDurations,
     registry: Registry,
     clock: Clock,
     /// Owns the instruments.
@@ -69,10 +76,13 @@ impl Telemetry {
             refused_calls: Default::default(),
             refused: AtomicU64::new(0),
             loaded_millis: AtomicU64::new(0),
+            stores: Arc::default(),
             source: OnceLock::new(),
         });
+        let meter = provider.meter("tollgate");
         let telemetry = Self {
-            durations: instruments::register(&provider.meter("tollgate"), &state),
+            durations: instruments::register(&meter, &state),
+            call_durations: CallDurations::new(&meter, shards),
             state,
             bound: (0..shards).map(|_| OnceLock::new()).collect(),
             registry,
@@ -136,6 +146,23 @@ impl Events for Telemetry {
             self.state.refused.fetch_add(1, Ordering::Relaxed);
         }
     }
+
+    fn store_called(&self, event: StoreCalled) {
+        self.state.stores.called(event);
+        self.call_durations.record(event);
+    }
+
+    fn store_changed(&self, event: StoreChanged<'_>) {
+        self.state.stores.changed(event);
+    }
+
+    fn fell_back(&self, event: FellBack) {
+        self.state.stores.fell_back(event);
+    }
+
+    fn reconciled(&self, event: Reconciled) {
+        self.state.stores.reconciled(event);
+    }
 }
 
 /// Domain and rule must come from an operator, never from a request: each pair is kept for good.
@@ -191,6 +218,7 @@ struct State {
     refused_calls: [AtomicU64; Code::ALL.len()],
     refused: AtomicU64,
     loaded_millis: AtomicU64,
+    stores: Arc<Stores>,
     source: OnceLock<Box<dyn Fn() -> Readings + Send + Sync>>,
 }
 

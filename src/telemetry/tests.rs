@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::Timestamp;
-use crate::event::Outcome;
+use crate::event::{BreakerState, FallbackReason, Outcome, StoreName};
 
 fn telemetry() -> Telemetry {
     let noon = Timestamp::from_millis(1_700_000_000_500);
@@ -34,6 +34,43 @@ const READINGS: Readings = Readings {
     in_flight: 7,
 };
 
+const CALLED: StoreCalled = StoreCalled {
+    store: StoreName::Main,
+    result: "ok",
+    duration: Duration::from_micros(700),
+    queries: 3,
+    checks: 5,
+};
+
+/// Every metric as it is exported, in the order of the text.
+const TYPES: [&str; 25] = [
+    "tollgate_build_info gauge",
+    "tollgate_decision_duration_seconds histogram",
+    "tollgate_decisions_total counter",
+    "tollgate_metric_series_overflow_total counter",
+    "tollgate_policy_loaded_timestamp_seconds gauge",
+    "tollgate_policy_refused gauge",
+    "tollgate_policy_reloads_total counter",
+    "tollgate_policy_rules gauge",
+    "tollgate_requests_in_flight gauge",
+    "tollgate_requests_refused_total counter",
+    "tollgate_settings_refused gauge",
+    "tollgate_store_call_checks_total counter",
+    "tollgate_store_call_duration_seconds histogram",
+    "tollgate_store_call_queries_total counter",
+    "tollgate_store_calls_total counter",
+    "tollgate_store_expired_total counter",
+    "tollgate_store_fallbacks_total counter",
+    "tollgate_store_key_limit gauge",
+    "tollgate_store_keys gauge",
+    "tollgate_store_log_overflows_total counter",
+    "tollgate_store_overflow_decisions_total counter",
+    "tollgate_store_overflow_refunds_total counter",
+    "tollgate_store_overflow_refused_total counter",
+    "tollgate_store_reconciled_total counter",
+    "tollgate_store_transitions_total counter",
+];
+
 #[test]
 fn every_metric_has_the_name_that_dashboards_use() {
     let telemetry = telemetry();
@@ -45,34 +82,13 @@ fn every_metric_has_the_name_that_dashboards_use() {
         label: None,
         outcome: Outcome::Denied,
     });
+    telemetry.store_called(CALLED);
     let text = text(&telemetry);
     let types: Vec<&str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE "))
         .collect();
-    assert_eq!(
-        types,
-        [
-            "tollgate_build_info gauge",
-            "tollgate_decision_duration_seconds histogram",
-            "tollgate_decisions_total counter",
-            "tollgate_metric_series_overflow_total counter",
-            "tollgate_policy_loaded_timestamp_seconds gauge",
-            "tollgate_policy_refused gauge",
-            "tollgate_policy_reloads_total counter",
-            "tollgate_policy_rules gauge",
-            "tollgate_requests_in_flight gauge",
-            "tollgate_requests_refused_total counter",
-            "tollgate_settings_refused gauge",
-            "tollgate_store_expired_total counter",
-            "tollgate_store_key_limit gauge",
-            "tollgate_store_keys gauge",
-            "tollgate_store_log_overflows_total counter",
-            "tollgate_store_overflow_decisions_total counter",
-            "tollgate_store_overflow_refunds_total counter",
-            "tollgate_store_overflow_refused_total counter",
-        ]
-    );
+    assert_eq!(types, TYPES);
     assert_eq!(types.len(), instruments::ALL.len());
     for instrument in instruments::ALL {
         let exported = instrument.name.replace('.', "_");
@@ -182,6 +198,106 @@ fn durations_of_all_threads_are_one_histogram() {
     }
     let sum = value(&text, "tollgate_decision_duration_seconds_sum").unwrap();
     assert!((sum - 16.160_32).abs() < 1e-9, "{sum}");
+}
+
+#[test]
+fn calls_to_the_shared_stores_are_counted_by_store_and_result() {
+    let telemetry = telemetry();
+    assert!(!text(&telemetry).contains("result=\"ok\""));
+    let timeout = StoreCalled {
+        result: "timeout",
+        duration: Duration::from_millis(12),
+        ..CALLED
+    };
+    let per_second = StoreCalled {
+        store: StoreName::PerSecond,
+        queries: 1,
+        checks: 1,
+        ..CALLED
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for event in [CALLED, CALLED, timeout, per_second] {
+                    telemetry.store_called(event);
+                }
+            });
+        }
+    });
+    let text = text(&telemetry);
+    for (series, expected) in [
+        ("calls_total{result=\"ok\",store=\"main\"}", 8.0),
+        ("calls_total{result=\"timeout\",store=\"main\"}", 4.0),
+        ("calls_total{result=\"ok\",store=\"per_second\"}", 4.0),
+        ("call_checks_total{store=\"main\"}", 60.0),
+        ("call_checks_total{store=\"per_second\"}", 4.0),
+        ("call_queries_total{store=\"main\"}", 36.0),
+        ("call_queries_total{store=\"per_second\"}", 4.0),
+        ("call_duration_seconds_count{store=\"main\"}", 12.0),
+        ("call_duration_seconds_count{store=\"per_second\"}", 4.0),
+        (
+            "call_duration_seconds_bucket{store=\"main\",le=\"0.001\"}",
+            8.0,
+        ),
+        (
+            "call_duration_seconds_bucket{store=\"main\",le=\"0.015\"}",
+            12.0,
+        ),
+    ] {
+        let series = format!("tollgate_store_{series}");
+        assert_eq!(value(&text, &series), Some(expected), "{series}\n{text}");
+    }
+    let missing = "tollgate_store_calls_total{result=\"timeout\",store=\"per_second\"}";
+    assert_eq!(value(&text, missing), None);
+}
+
+#[test]
+fn what_goes_past_the_shared_stores_is_counted() {
+    let telemetry = telemetry();
+    for (reason, checks) in [
+        (FallbackReason::Deadline, 2),
+        (FallbackReason::Deadline, 3),
+        (FallbackReason::QueueFull, 7),
+    ] {
+        telemetry.fell_back(FellBack { reason, checks });
+    }
+    for (store, state) in [
+        (StoreName::Main, BreakerState::Open),
+        (StoreName::Main, BreakerState::HalfOpen),
+        (StoreName::Main, BreakerState::Open),
+        (StoreName::PerSecond, BreakerState::Closed),
+    ] {
+        telemetry.store_changed(StoreChanged {
+            store,
+            node: "127.0.0.1:6379",
+            state,
+        });
+    }
+    telemetry.reconciled(Reconciled {
+        charged: 40,
+        dropped: 2,
+    });
+    let text = text(&telemetry);
+    for (series, expected) in [
+        ("fallbacks_total{reason=\"deadline\"}", 5.0),
+        ("fallbacks_total{reason=\"queue_full\"}", 7.0),
+        ("fallbacks_total{reason=\"breaker_open\"}", 0.0),
+        ("fallbacks_total{reason=\"failed\"}", 0.0),
+        ("fallbacks_total{reason=\"gone\"}", 0.0),
+        ("transitions_total{state=\"open\",store=\"main\"}", 2.0),
+        ("transitions_total{state=\"half_open\",store=\"main\"}", 1.0),
+        ("transitions_total{state=\"closed\",store=\"main\"}", 0.0),
+        (
+            "transitions_total{state=\"closed\",store=\"per_second\"}",
+            1.0,
+        ),
+        ("reconciled_total{result=\"charged\"}", 40.0),
+        ("reconciled_total{result=\"dropped\"}", 2.0),
+    ] {
+        let series = format!("tollgate_store_{series}");
+        assert_eq!(value(&text, &series), Some(expected), "{series}\n{text}");
+    }
+    assert!(!text.contains("6379"), "{text}");
 }
 
 #[test]

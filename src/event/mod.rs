@@ -3,8 +3,14 @@
 //! Decisions are made by code that tells of them and never asks: nothing that listens can change,
 //! delay or fail a decision. `telemetry` listens in the service; tests listen too.
 
+mod store;
+
 use std::fmt;
 use std::time::Duration;
+
+pub use store::{
+    BreakerState, FallbackReason, FellBack, Reconciled, StoreCalled, StoreChanged, StoreName,
+};
 
 /// Somebody who is told what happens. Called on the request path: must not block or allocate for
 /// the usual [`Decided`].
@@ -20,6 +26,18 @@ pub trait Events: fmt::Debug + Send + Sync {
 
     /// Policies were read again, or for the first time.
     fn reloaded(&self, event: Reloaded);
+
+    /// A call to the shared store ended.
+    fn store_called(&self, event: StoreCalled);
+
+    /// The breaker of one of the shared store's nodes changed.
+    fn store_changed(&self, event: StoreChanged<'_>);
+
+    /// Checks were decided without the shared store.
+    fn fell_back(&self, event: FellBack);
+
+    /// The shared store was told of hits that were admitted without it.
+    fn reconciled(&self, event: Reconciled);
 }
 
 /// One descriptor of a query was decided.
@@ -193,6 +211,10 @@ impl Events for Silence {
     fn answered(&self, _: Answered) {}
     fn refused(&self, _: Refused) {}
     fn reloaded(&self, _: Reloaded) {}
+    fn store_called(&self, _: StoreCalled) {}
+    fn store_changed(&self, _: StoreChanged<'_>) {}
+    fn fell_back(&self, _: FellBack) {}
+    fn reconciled(&self, _: Reconciled) {}
 }
 
 impl Meters for Silence {

@@ -1,0 +1,165 @@
+//! What happens between this replica and the store that all replicas share.
+
+use std::time::Duration;
+
+/// A call to the shared store ended, well or not. One call carries the checks of many queries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreCalled {
+    /// Which store was called.
+    pub store: StoreName,
+    /// `ok`, or the name of a class of failures: one of a few words, never a text from outside.
+    pub result: &'static str,
+    /// From the call's first byte until its answer was read, or until nobody waited any more.
+    pub duration: Duration,
+    /// Queries that it decided, or would have.
+    pub queries: usize,
+    /// Their checks.
+    pub checks: usize,
+}
+
+/// A node of the shared store is taken for healthy, or no longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StoreChanged<'a> {
+    /// Which store it belongs to.
+    pub store: StoreName,
+    /// The node's address, for logs; too many in a lifetime to be told apart in metrics.
+    pub node: &'a str,
+    /// What its breaker is from now on.
+    pub state: BreakerState,
+}
+
+/// Checks were decided without the shared store, as their rules say (`on_store_failure`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FellBack {
+    /// Why.
+    pub reason: FallbackReason,
+    /// How many.
+    pub checks: usize,
+}
+
+/// Hits that were admitted without the shared store were told to it afterwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconciled {
+    /// Hits that it has charged now.
+    pub charged: u64,
+    /// Hits that it was not told, since their window was over or there were too many to remember.
+    pub dropped: u64,
+}
+
+/// Which of the shared stores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StoreName {
+    /// The one for every limit that has none of its own.
+    Main,
+    /// The one for limits per second, where there is one.
+    PerSecond,
+}
+
+impl StoreName {
+    /// Every store, in the order of [`StoreName::index`].
+    pub const ALL: [Self; 2] = [Self::Main, Self::PerSecond];
+
+    /// The name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Main => "main",
+            Self::PerSecond => "per_second",
+        }
+    }
+
+    /// Its place in [`StoreName::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Main => 0,
+            Self::PerSecond => 1,
+        }
+    }
+}
+
+/// Whether a node is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum BreakerState {
+    /// It is.
+    Closed,
+    /// A few calls find out whether it is back.
+    HalfOpen,
+    /// It is not: it failed too often.
+    Open,
+}
+
+impl BreakerState {
+    /// Every state, in the order of [`BreakerState::index`].
+    pub const ALL: [Self; 3] = [Self::Closed, Self::HalfOpen, Self::Open];
+
+    /// The name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::HalfOpen => "half_open",
+            Self::Open => "open",
+        }
+    }
+
+    /// Its place in [`BreakerState::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Closed => 0,
+            Self::HalfOpen => 1,
+            Self::Open => 2,
+        }
+    }
+}
+
+/// Why checks were decided without the shared store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FallbackReason {
+    /// The node is not called for now.
+    BreakerOpen,
+    /// No answer came in time.
+    Deadline,
+    /// The call failed.
+    Failed,
+    /// There is no connection.
+    Gone,
+    /// Too many queries wait already.
+    QueueFull,
+}
+
+impl FallbackReason {
+    /// Every reason, in the order of [`FallbackReason::index`].
+    pub const ALL: [Self; 5] = [
+        Self::BreakerOpen,
+        Self::Deadline,
+        Self::Failed,
+        Self::Gone,
+        Self::QueueFull,
+    ];
+
+    /// The name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BreakerOpen => "breaker_open",
+            Self::Deadline => "deadline",
+            Self::Failed => "failed",
+            Self::Gone => "gone",
+            Self::QueueFull => "queue_full",
+        }
+    }
+
+    /// Its place in [`FallbackReason::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::BreakerOpen => 0,
+            Self::Deadline => 1,
+            Self::Failed => 2,
+            Self::Gone => 3,
+            Self::QueueFull => 4,
+        }
+    }
+}
