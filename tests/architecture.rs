@@ -89,7 +89,7 @@ const PLACES: [(&[&str], &[&str]); 9] = [
 ];
 
 /// What decides. It is plain Rust: it does not wait, and knows no runtime.
-const MIDDLE: [&str; 8] = [
+const MIDDLE: [&str; 9] = [
     "src/model",
     "src/event",
     "src/clock",
@@ -97,6 +97,7 @@ const MIDDLE: [&str; 8] = [
     "src/algorithm",
     "src/limiter",
     "src/pipeline",
+    "src/store/local",
     "src/store/memory",
 ];
 

@@ -280,6 +280,30 @@ impl Quota {
         }
     }
 
+    /// A part of the same: at most so many hits per window, and a bucket of at most this size.
+    #[must_use]
+    pub fn at_most(self, limit: u32, burst: u32) -> Self {
+        let limit = self.limit.min(limit);
+        let burst = match self.algorithm {
+            Algorithm::TokenBucket => self.burst.min(burst),
+            Algorithm::FixedWindow | Algorithm::SlidingLog | Algorithm::SlidingWindow => limit,
+        };
+        Self {
+            limit,
+            burst,
+            ..self
+        }
+    }
+
+    /// The same where every charge lands, whether it fits or not; every algorithm can do that.
+    #[must_use]
+    pub const fn with_debt(self) -> Self {
+        Self {
+            denied_hits: DeniedHits::Debt,
+            ..self
+        }
+    }
+
     /// Hits per window (`requests_per_unit`).
     #[must_use]
     pub const fn limit(&self) -> u32 {

@@ -13,7 +13,9 @@
 //!
 //! It does not match descriptors (`policy`) and does not turn verdicts into an answer (`limiter`).
 
+mod local;
 mod memory;
 pub mod redis;
 
+pub use local::{Fleet, LocalConfig, LocalStats, LocalStore, fallback};
 pub use memory::{MemoryConfig, MemoryStats, MemoryStore, Swept};

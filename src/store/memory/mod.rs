@@ -47,13 +47,26 @@ pub use self::stats::MemoryStats;
 use self::transaction::{Prints, Transaction};
 use self::verdict::{Judgement, Moment};
 use crate::clock::Timestamp;
-use crate::model::{Check, Decision, Verdict, Verdicts, denies};
+use crate::model::{Check, Decision, Key, Quota, Verdict, Verdicts, denies};
 
 /// How large the store may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryConfig {
     /// The most keys that have a counter of their own.
     pub max_keys: NonZeroU32,
+}
+
+/// What another store counts for a key.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Seen<'a> {
+    /// The counter's name.
+    pub(in crate::store) key: &'a Key,
+    /// The numbers to count with here.
+    pub(in crate::store) quota: &'a Quota,
+    /// Hits that stand against them.
+    pub(in crate::store) used: u64,
+    /// When that was so.
+    pub(in crate::store) at: Timestamp,
 }
 
 /// What one step of sweeping did.
@@ -160,6 +173,20 @@ impl MemoryStore {
         let now = shard.not_before(asked);
         shard.make_room(1, now);
         shard.reset(print, check, now)
+    }
+
+    /// Makes a key count what another store says of it. Costs one lock and one look-up.
+    ///
+    /// Where the count rises, the new hits count from then on; where it falls, fixed windows and
+    /// buckets keep the older of theirs and sliding ones count what is left from then on. It falls
+    /// only if `may_lower`, which is asked under the key's lock, so that no charge comes between.
+    /// Nothing changes if a key has no counter of its own and the table no room for one, if it may
+    /// have been charged to a shared counter, or if it has been charged in a later fixed window.
+    pub(in crate::store) fn set(&self, seen: &Seen<'_>, may_lower: impl FnOnce() -> bool) {
+        let print = self.hasher.fingerprint(seen.key);
+        let mut shard = self.lock(print);
+        shard.make_room(1, seen.at);
+        shard.set(print, seen, may_lower);
     }
 
     /// Drops what has expired in the next shard, in turn. Holds that shard's lock for well under a

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::Seen;
 use super::fingerprint::Fingerprint;
 use super::logs::LogBudget;
 use super::overflow::Overflow;
@@ -18,7 +19,7 @@ use super::table::{Removed, Table};
 use super::verdict::{Judgement, Moment};
 use crate::algorithm::{Counter, apply, is_over, lands};
 use crate::clock::Timestamp;
-use crate::model::{Check, Hits, Verdict};
+use crate::model::{Algorithm, Check, Hits, Quota, Verdict};
 
 /// Where a check is counted. Good until the query ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +109,7 @@ impl Shard {
 
     /// Where this check is counted. Makes a counter for it if it may change one.
     pub(super) fn place(&mut self, print: Fingerprint, check: &Check, now: Timestamp) -> Spot {
-        match self.find(print, check, now) {
+        match self.find(print, &check.quota, now) {
             Found::Stored(spot) => spot,
             Found::Taken(until) => Spot::Refused(until),
             Found::Along(at) => match self.take_along(at, check, now) {
@@ -130,7 +131,7 @@ impl Shard {
     /// What a query of this check alone would be answered. Changes nothing.
     pub(super) fn inspect(&self, print: Fingerprint, check: &Check, moment: Moment) -> Verdict {
         let (quota, hits, now) = (&check.quota, check.hits, moment.now);
-        let (spot, mut state) = match self.find(print, check, now) {
+        let (spot, mut state) = match self.find(print, &check.quota, now) {
             Found::Taken(until) => return moment.refuse(check, until),
             Found::Along(at) => match (self.take_along(at, check, now), self.overflow.state(at)) {
                 // A new entry of its own.
@@ -189,6 +190,50 @@ impl Shard {
             (_, None) => {
                 let fresh = State::fresh(&check.quota, moment.now);
                 moment.tell(check, spot, &fresh, judgement)
+            }
+        }
+    }
+
+    /// Makes an entry of its own say that so many hits are counted; see
+    /// [`MemoryStore::set`](super::MemoryStore::set).
+    pub(super) fn set(
+        &mut self,
+        print: Fingerprint,
+        seen: &Seen<'_>,
+        may_lower: impl FnOnce() -> bool,
+    ) {
+        let (quota, used, now) = (seen.quota, seen.used, seen.at);
+        let at = match self.find(print, quota, now) {
+            Found::Stored(Spot::Entry(at)) => at,
+            Found::Room if used > 0 => match self.insert(print, State::fresh(quota, now)) {
+                Spot::Entry(at) => at,
+                Spot::Fresh | Spot::Refused(_) | Spot::Slot(_) => return,
+            },
+            Found::Along(_) | Found::Free(_) | Found::Room | Found::Stored(_) | Found::Taken(_) => {
+                return;
+            }
+        };
+        let Some(state) = self.table.state(at) else {
+            return;
+        };
+        if quota.algorithm() == Algorithm::FixedWindow
+            && state.resets_at(quota, now) > now + quota.window().millis()
+        {
+            return;
+        }
+        let have = state.used(quota, now);
+        if used > have {
+            self.change(at, quota, Hits::Charge(used - have), now);
+        } else if used < have && may_lower() {
+            match quota.algorithm() {
+                Algorithm::FixedWindow | Algorithm::TokenBucket => {
+                    self.change(at, quota, Hits::Refund(have - used), now);
+                }
+                // Which of the hits are gone is not known, so those that are left count from now.
+                Algorithm::SlidingLog | Algorithm::SlidingWindow => {
+                    self.change(at, quota, Hits::Refund(have), now);
+                    self.change(at, quota, Hits::Charge(used), now);
+                }
             }
         }
     }
@@ -262,12 +307,12 @@ impl Shard {
         self.table.len()
     }
 
-    fn find(&self, print: Fingerprint, check: &Check, now: Timestamp) -> Found {
+    fn find(&self, print: Fingerprint, quota: &Quota, now: Timestamp) -> Found {
         if let Some(at) = self.table.find(print) {
             return Found::Stored(Spot::Entry(at));
         }
         let room = self.table.len() < self.cap;
-        if let Some(at) = self.overflow.find_live(print, &check.quota, now) {
+        if let Some(at) = self.overflow.find_live(print, quota, now) {
             return match room {
                 true => Found::Along(at),
                 false => Found::Stored(Spot::Slot(at)),
@@ -276,7 +321,7 @@ impl Shard {
         if room {
             return Found::Room;
         }
-        match self.overflow.find_free(print, &check.quota, now) {
+        match self.overflow.find_free(print, quota, now) {
             Ok(at) => Found::Free(at),
             Err(until) => Found::Taken(until),
         }
@@ -310,19 +355,22 @@ impl Shard {
             }),
             // Nothing to give back.
             (Spot::Entry(_), Hits::Refund(_)) if self.used(spot, check, now) == 0 => {}
-            (Spot::Entry(at), hits) => {
-                let resized = self.table.update(at, |state| {
-                    if let (State::Log(log), Hits::Charge(_)) = (&mut *state, hits) {
-                        self.logs.make_room(log, quota, now);
-                    }
-                    apply(state, quota, hits, now);
-                    state.falls_to(quota, 0, now)
-                });
-                if resized {
-                    self.publish();
-                }
-            }
+            (Spot::Entry(at), hits) => self.change(at, quota, hits, now),
             (Spot::Fresh | Spot::Refused(_), _) => {}
+        }
+    }
+
+    /// Charges an entry, or gives back to it.
+    fn change(&mut self, at: usize, quota: &Quota, hits: Hits, now: Timestamp) {
+        let resized = self.table.update(at, |state| {
+            if let (State::Log(log), Hits::Charge(_)) = (&mut *state, hits) {
+                self.logs.make_room(log, quota, now);
+            }
+            apply(state, quota, hits, now);
+            state.falls_to(quota, 0, now)
+        });
+        if resized {
+            self.publish();
         }
     }
 
