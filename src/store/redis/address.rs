@@ -99,9 +99,9 @@ pub enum AddressError {
     )]
     NoService,
     /// A parameter that would do nothing.
-    #[error("{known} has no parameter `{name}`: use {example}")]
+    #[error("{known} has no parameter {name}: use {example}")]
     Parameter {
-        /// Its name.
+        /// Its name in quotes, or other words for it.
         name: String,
         /// The scheme.
         known: &'static str,
@@ -148,8 +148,7 @@ impl FromStr for Address {
             query,
         };
         // A part of the password may have been taken for anything.
-        let unescaped = parts.authority.rsplit('@').next() == Some(authority) && rest.contains('@');
-        address(scheme, &parts).map_err(|error| match unescaped {
+        address(scheme, &parts).map_err(|error| match rest.contains('@') {
             true => AddressError::Unescaped,
             false => error,
         })
@@ -385,7 +384,11 @@ fn parameters(kind: Kind, query: &str) -> Result<Parameters, AddressError> {
             (_, _) => {
                 let (known, example) = kind.example();
                 return Err(AddressError::Parameter {
-                    name: name.to_owned(),
+                    // What is no word may be the rest of a password with a ? in it.
+                    name: match name.chars().all(|c| c.is_ascii_alphabetic()) {
+                        true => format!("`{name}`"),
+                        false => "of that name".to_owned(),
+                    },
                     known,
                     example,
                 });
