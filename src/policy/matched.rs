@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::spec::{Limit, Rule};
 use super::tree::{Kind, Level, Node};
 use crate::model::{
-    DeniedHits, Descriptor, Key, KeyBuilder, OverrideLimit, Quota, QuotaError, Unit, Window,
+    DeniedHits, Descriptor, Entry, Key, KeyBuilder, OverrideLimit, Quota, QuotaError, Unit, Window,
 };
 
 /// What applies to one descriptor.
@@ -61,7 +61,7 @@ pub struct Step<'p> {
 
 impl Step<'_> {
     /// Whether all that the pattern matches shares one counter.
-    fn is_shared(self) -> bool {
+    pub(super) fn is_shared(self) -> bool {
         self.node.share_threshold && self.node.is_wildcard()
     }
 }
@@ -128,14 +128,36 @@ fn quota_of(limit: OverrideLimit, denied_hits: DeniedHits) -> Result<Quota, Over
     Ok(Quota::fixed(limit.requests_per_unit, window, denied_hits))
 }
 
-/// The name of the counter of a rule that was found by `path`.
+/// What the names of a domain's counters are made by.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Names<'d> {
+    pub(super) domain: &'d str,
+    /// The entry whose value says whose a counter is.
+    pub(super) colocate_by: Option<&'d [u8]>,
+}
+
+impl Names<'_> {
+    fn builder(self, tenant: Option<Entry<'_>>) -> KeyBuilder {
+        match tenant {
+            None => KeyBuilder::new(self.domain.as_bytes()),
+            Some(tenant) => KeyBuilder::colocated(self.domain.as_bytes(), tenant),
+        }
+    }
+}
+
+/// The name of the counter of a rule that was found by `path`. It begins with the tenant where the
+/// counter is one's own: an entry that shares its counter with others says nothing of whose it is.
 pub(super) fn key(
-    domain: &str,
+    names: Names<'_>,
     descriptor: &Descriptor<'_>,
     path: &[Step<'_>],
     quota: &Quota,
 ) -> Key {
-    let mut builder = KeyBuilder::new(domain.as_bytes());
+    let tenant = names.colocate_by.and_then(|key| {
+        let mut entries = descriptor.entries.iter().zip(path);
+        entries.find(|(entry, step)| entry.key == key && !step.is_shared())
+    });
+    let mut builder = names.builder(tenant.map(|(entry, _)| *entry));
     for (entry, step) in descriptor.entries.iter().zip(path) {
         if step.is_shared() {
             let node = step.node;
@@ -151,8 +173,12 @@ pub(super) fn key(
 }
 
 /// The name of the counter of a limit that came with the request.
-pub(super) fn override_key(domain: &str, descriptor: &Descriptor<'_>, quota: &Quota) -> Key {
-    let mut builder = KeyBuilder::new(domain.as_bytes());
+pub(super) fn override_key(names: Names<'_>, descriptor: &Descriptor<'_>, quota: &Quota) -> Key {
+    let tenant = names.colocate_by.and_then(|key| {
+        let mut entries = descriptor.entries.iter();
+        entries.find(|entry| entry.key == key)
+    });
+    let mut builder = names.builder(tenant.copied());
     for entry in &descriptor.entries {
         builder.entry((entry.key, false), (entry.value, false));
     }

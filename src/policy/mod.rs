@@ -11,6 +11,8 @@ mod replaces;
 mod spec;
 mod tree;
 
+use std::sync::Arc;
+
 use hashbrown::HashMap;
 
 pub use explain::{Candidate, ExplainedLevel, Fate, Trace};
@@ -21,6 +23,7 @@ pub use tree::{Kind, Node};
 
 use crate::event::Meters;
 use crate::model::{DeniedHits, Descriptor, Key, OnStoreFailure, Quota};
+use matched::Names;
 use tree::Level;
 
 /// Every rule that is in force.
@@ -101,6 +104,7 @@ pub struct Domain {
     override_meter: u32,
     override_denied_hits: DeniedHits,
     override_on_store_failure: OnStoreFailure,
+    colocate_by: Option<Arc<[u8]>>,
 }
 
 impl Domain {
@@ -121,6 +125,7 @@ impl Domain {
             shadow_mode: spec.shadow_mode,
             override_denied_hits: spec.override_denied_hits,
             override_on_store_failure: spec.override_on_store_failure,
+            colocate_by: spec.colocate_by,
             has_replaces,
         }
     }
@@ -172,13 +177,20 @@ impl Domain {
     /// The counter of a rule that [`Domain::find`] found for `descriptor` by `path`.
     #[must_use]
     pub fn key(&self, descriptor: &Descriptor<'_>, path: &[Step<'_>], quota: &Quota) -> Key {
-        matched::key(&self.name, descriptor, path, quota)
+        matched::key(self.names(), descriptor, path, quota)
     }
 
     /// The counter of the limit that `descriptor` brought.
     #[must_use]
     pub fn override_key(&self, descriptor: &Descriptor<'_>, quota: &Quota) -> Key {
-        matched::override_key(&self.name, descriptor, quota)
+        matched::override_key(self.names(), descriptor, quota)
+    }
+
+    fn names(&self) -> Names<'_> {
+        Names {
+            domain: &self.name,
+            colocate_by: self.colocate_by.as_deref(),
+        }
     }
 
     /// What to call the rule in metrics, if the operator wants values there.

@@ -19,6 +19,9 @@ pub struct DomainSpec {
     pub override_denied_hits: DeniedHits,
     /// How a limit that comes with a request is decided without the shared store.
     pub override_on_store_failure: OnStoreFailure,
+    /// Keys of counters begin with the value of this entry, if they are its own, so that a Redis
+    /// Cluster keeps them in one slot.
+    pub colocate_by: Option<Arc<[u8]>>,
 }
 
 /// One descriptor of a policy file with what is nested in it.

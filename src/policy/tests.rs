@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::event::Silence;
 use crate::model::{Algorithm, Entry, OnStoreFailure, OverrideLimit, Unit, Window};
@@ -37,12 +39,17 @@ fn node(text: &str, limit: Option<u32>, descriptors: Vec<DescriptorSpec>) -> Des
 }
 
 fn policies(descriptors: Vec<DescriptorSpec>) -> Policies {
+    colocated(None, descriptors)
+}
+
+fn colocated(by: Option<&str>, descriptors: Vec<DescriptorSpec>) -> Policies {
     let spec = DomainSpec {
         name: "d".into(),
         descriptors,
         shadow_mode: false,
         override_denied_hits: DeniedHits::Free,
         override_on_store_failure: OnStoreFailure::Local,
+        colocate_by: by.map(|key| key.as_bytes().into()),
     };
     Policies::new(vec![spec], &Silence)
 }
@@ -152,6 +159,219 @@ fn a_shared_threshold_names_one_counter_for_all_that_match() {
     assert_eq!(key("/a1"), "{d|path=/a*}:window:60s");
     assert_eq!(key("/a*"), key("/a1"));
     assert_ne!(key("/b1"), key("/b2"));
+}
+
+#[test]
+fn a_tenants_keys_begin_with_the_tenant() {
+    let user = || node("user_id", Some(1), vec![]);
+    let rules = vec![
+        user(),
+        node("plan", None, vec![user()]),
+        node("path", Some(1), vec![]),
+    ];
+    let policies = colocated(Some("user_id"), rules);
+    let key = |entries| find(&policies, entries).unwrap().1;
+    for (entries, name) in [
+        (
+            &[("user_id", "al")][..],
+            "{user_id=al}d|user_id=al:window:60s",
+        ),
+        (
+            &[("plan", "gold"), ("user_id", "al")],
+            "{user_id=al}d|plan=gold,user_id=al:window:60s",
+        ),
+        (&[("user_id", "")], "{user_id=}d|user_id=:window:60s"),
+        // Nobody's.
+        (&[("path", "/a")], "{d|path=/a}:window:60s"),
+    ] {
+        assert_eq!(key(entries), name);
+    }
+}
+
+#[test]
+fn the_first_entry_with_the_key_is_the_tenant_and_no_other_key_is() {
+    let rules = vec![node(
+        "user_id",
+        None,
+        vec![
+            node("user_id", Some(1), vec![]),
+            node("USER_ID", Some(1), vec![]),
+            node("user", Some(1), vec![]),
+        ],
+    )];
+    let policies = colocated(Some("user_id"), rules);
+    for key in ["user_id", "USER_ID"] {
+        let (_, name) = find(&policies, &[("user_id", "al"), (key, "bo")]).unwrap();
+        assert_eq!(
+            name,
+            format!("{{user_id=al}}d|user_id=al,{key}=bo:window:60s")
+        );
+    }
+    let policies = colocated(Some("user"), vec![node("user_id", Some(1), vec![])]);
+    let (_, name) = find(&policies, &[("user_id", "al")]).unwrap();
+    assert_eq!(name, "{d|user_id=al}:window:60s");
+}
+
+#[test]
+fn what_tenants_share_is_no_tenants() {
+    let mut shared = node("user*=a*", Some(1), vec![node("user_id", Some(1), vec![])]);
+    shared.share_threshold = true;
+    let own = node("user_id=b*", Some(1), vec![]);
+    let policies = colocated(Some("user_id"), vec![shared, own]);
+    let key = |entries| find(&policies, entries).unwrap().1;
+    assert_eq!(key(&[("user_id", "al")]), "{d|user*=a*}:window:60s");
+    assert_eq!(key(&[("user_id", "an")]), "{d|user*=a*}:window:60s");
+    // A pattern that is not shared gives each its own.
+    assert_eq!(
+        key(&[("user_id", "bo")]),
+        "{user_id=bo}d|user_id=bo:window:60s"
+    );
+    // One counter has one name, whichever entry reached the shared part.
+    let (one, other) = (
+        key(&[("user_id", "al"), ("user_id", "bo")]),
+        key(&[("user_x", "al"), ("user_id", "bo")]),
+    );
+    assert_eq!(one, "{user_id=bo}d|user*=a*,user_id=bo:window:60s");
+    assert_eq!(one, other);
+}
+
+/// Entries whose texts try to look like other entries, and like the ends of keys.
+fn hostile_entries() -> impl Strategy<Value = Vec<(String, String)>> {
+    let key = prop::sample::select(vec!["user_id", "user_x", "path", "path:", "p}ath"]);
+    let parts = prop::sample::select(vec![
+        "a",
+        "b",
+        "a*",
+        "*",
+        ":",
+        "|",
+        "=",
+        ",",
+        "{",
+        "}",
+        "#",
+        "%3A",
+        "}:window:60s",
+        "\u{e9}",
+        "\u{1f980}",
+        "user_id=a",
+        "{user_id=a}d",
+    ]);
+    let value = prop_oneof![
+        8 => prop::collection::vec(parts, 0..4).prop_map(|parts| parts.concat()),
+        1 => (0..2_usize, 0..2_usize).prop_map(|(a, b)| {
+            format!("{}{}{}", "a".repeat(a), "x".repeat(10_000), "y".repeat(b))
+        }),
+    ];
+    prop::collection::vec((key.prop_map(str::to_owned), value), 1..4)
+}
+
+/// What tells one counter from another: the entries, or the patterns that they share.
+fn counter_of(policies: &Policies, entries: &[(&str, &str)]) -> Option<Vec<(Vec<u8>, Vec<u8>)>> {
+    let domain = policies.domain(b"d").unwrap();
+    let descriptor = descriptor(entries);
+    let Matched::Limited(_, _, path) = domain.find(&descriptor).unwrap() else {
+        return None;
+    };
+    let identity = descriptor.entries.iter().zip(&path).map(|(entry, step)| {
+        if step.is_shared() {
+            // No literal text is told apart from a pattern by these marks.
+            let value = step.node.value_text().unwrap_or(b"*");
+            (
+                [b"shared ", step.node.key_text()].concat(),
+                [b"shared ", value].concat(),
+            )
+        } else {
+            (entry.key.to_vec(), entry.value.to_vec())
+        }
+    });
+    Some(identity.collect())
+}
+
+proptest! {
+    #[test]
+    fn counters_have_one_name_each_with_and_without_tenants(
+        descriptors in prop::collection::vec(hostile_entries(), 1..40)
+    ) {
+        fn level(depth: u32) -> Vec<DescriptorSpec> {
+            let below = || if depth == 0 { Vec::new() } else { level(depth - 1) };
+            let shared = |text: &str| DescriptorSpec {
+                share_threshold: true,
+                ..node(text, Some(1), below())
+            };
+            vec![
+                shared("user*=*}*"),
+                node("user_id", Some(1), below()),
+                shared("user_x=a*"),
+                node("*", Some(1), below()),
+            ]
+        }
+        let settings = [None, Some("user_id"), Some("path")];
+        let all = settings.map(|by| colocated(by, level(2)));
+        let mut names = std::collections::HashMap::new();
+        for entries in &descriptors {
+            let entries: Vec<(&str, &str)> =
+                entries.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+            let counter = counter_of(&all[0], &entries).unwrap();
+            let mut own = Vec::new();
+            for (policies, by) in all.iter().zip(settings) {
+                let (_, name) = find(policies, &entries).unwrap();
+                prop_assert!(name.len() <= Key::MAX_LEN);
+                // Each has the name that its tenant gives it, and no other counter has that.
+                let is_by = |key: &[u8]| by.is_some_and(|by| by.as_bytes() == key);
+                let has_tenant = counter.iter().any(|(key, _)| is_by(key));
+                let before_colon = name.split_once("}:").is_some_and(|(tag, _)| !tag.contains('}'));
+                prop_assert_eq!(has_tenant, !before_colon, "{}", name);
+                own.push(name);
+            }
+            own.sort_unstable();
+            own.dedup();
+            for name in own {
+                let known = names.insert(name.clone(), counter.clone());
+                prop_assert!(known.is_none_or(|known| known == counter), "{}", name);
+            }
+        }
+        // And one counter has no second name under the same setting.
+        for policies in &all {
+            let mut names = std::collections::HashMap::new();
+            for entries in &descriptors {
+                let entries: Vec<(&str, &str)> =
+                    entries.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+                let (_, name) = find(policies, &entries).unwrap();
+                let known = names.insert(counter_of(policies, &entries), name.clone());
+                prop_assert!(known.is_none_or(|known| known == name), "{}", name);
+            }
+        }
+    }
+}
+
+#[test]
+fn limits_that_come_with_a_request_are_kept_with_the_tenant_too() {
+    let name = |by, entries| {
+        let policies = colocated(by, vec![]);
+        let domain = policies.domain(b"d").unwrap();
+        let mut descriptor = descriptor(entries);
+        descriptor.limit = Some(OverrideLimit {
+            requests_per_unit: 5,
+            unit: 1,
+            unit_multiplier: None,
+        });
+        let Ok(Matched::Override(quota)) = domain.find(&descriptor) else {
+            panic!()
+        };
+        domain.override_key(&descriptor, &quota).to_string()
+    };
+    let entries = &[("path", "/a"), ("user_id", "al")];
+    assert_eq!(
+        name(Some("user_id"), entries),
+        "{user_id=al}d|path=/a,user_id=al:override:window:1s"
+    );
+    for by in [None, Some("other")] {
+        assert_eq!(
+            name(by, entries),
+            "{d|path=/a,user_id=al}:override:window:1s"
+        );
+    }
 }
 
 #[test]

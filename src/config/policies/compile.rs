@@ -181,6 +181,7 @@ impl<'a, 't> Domain<'a, 't> {
             shadow_mode: self.shadow_mode,
             override_denied_hits: self.defaults.denied_hits,
             override_on_store_failure: OnStoreFailure::Local,
+            colocate_by: None,
         }
     }
 
