@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
 use crate::limiter::{Applies, Explanation, Refusal, explain};
-use crate::model::{Check, DescriptorText, Hits, SATURATED, nearest};
+use crate::model::{Check, DescriptorText, Hits, OnStoreFailure, SATURATED, nearest};
 use crate::policy::{Candidate, ExplainedLevel, Fate, Miss, Policies, Rule};
 use crate::store::MemoryStore;
 
@@ -66,7 +66,12 @@ pub struct RuleReport {
     pub origin: String,
     /// What it allows, for people.
     pub limit: String,
-    /// Flags that keep a denial from being enforced, for people.
+    /// How it is decided without the store that all replicas share (`on_store_failure`); a rule
+    /// without a limit is not. Older servers do not say.
+    #[serde(default)]
+    pub on_store_failure: Option<String>,
+    /// Flags that keep a denial from being enforced, and what holds without the shared store if that
+    /// is not the usual; for people.
     pub notes: Vec<String>,
 }
 
@@ -126,7 +131,9 @@ impl ExplainReport {
             .collect();
         match applies {
             Applies::Limit { rule, quota, check } => {
-                report.rule = Some(rule_report(rule, quota.to_string(), rules.shadow_mode()));
+                let mut told = rule_report(rule, quota.to_string(), rules.shadow_mode());
+                told.without_store(check.on_store_failure);
+                report.rule = Some(told);
                 report.now = store.map(|(store, now)| live(store, &check, now));
                 report.key = Some(check.key.to_string());
             }
@@ -169,6 +176,7 @@ fn rule_report(rule: Option<&Rule>, limit: String, domain_shadow: bool) -> RuleR
             name: None,
             origin: String::new(),
             limit,
+            on_store_failure: None,
             notes,
         };
     };
@@ -189,7 +197,22 @@ fn rule_report(rule: Option<&Rule>, limit: String, domain_shadow: bool) -> RuleR
         name: rule.name.clone(),
         origin: rule.origin.to_string(),
         limit,
+        on_store_failure: None,
         notes,
+    }
+}
+
+impl RuleReport {
+    fn without_store(&mut self, how: OnStoreFailure) {
+        self.on_store_failure = Some(how.name().to_owned());
+        let note = match how {
+            OnStoreFailure::Local => return,
+            OnStoreFailure::Allow => "passes, uncounted",
+            OnStoreFailure::Deny => "is over the limit",
+            OnStoreFailure::Error => "the call fails",
+        };
+        let note = format!("on_store_failure: {how}: without the shared store {note}");
+        self.notes.push(note);
     }
 }
 

@@ -4,7 +4,7 @@
 use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
-use crate::model::{Algorithm, Quota, Value};
+use crate::model::{Algorithm, OnStoreFailure, Quota, Value};
 use crate::policy::{DescriptorSpec, DomainSpec, Limit, Rule};
 
 /// A domain.
@@ -13,6 +13,7 @@ pub(super) struct Domain<'p> {
     domain: &'p str,
     shadow_mode: bool,
     override_denied_hits: &'static str,
+    override_on_store_failure: &'static str,
     descriptors: Vec<Descriptor<'p>>,
 }
 
@@ -59,6 +60,7 @@ enum Numbers {
         #[serde(skip_serializing_if = "Option::is_none")]
         burst: Option<u32>,
         denied_hits: &'static str,
+        on_store_failure: &'static str,
     },
 }
 
@@ -74,6 +76,7 @@ impl<'p> From<&'p DomainSpec> for Domain<'p> {
             domain: &spec.name,
             shadow_mode: spec.shadow_mode,
             override_denied_hits: spec.override_denied_hits.name(),
+            override_on_store_failure: spec.override_on_store_failure.name(),
             descriptors: spec.descriptors.iter().map(Descriptor::from).collect(),
         }
     }
@@ -105,7 +108,7 @@ impl<'p> From<&'p Rule> for RateLimit<'p> {
             name: rule.name.as_deref(),
             limit: match &rule.limit {
                 Limit::Unlimited => Numbers::Unlimited { unlimited: true },
-                Limit::Quota(quota) => Numbers::from(quota),
+                Limit::Quota(quota) => Numbers::new(quota, rule.on_store_failure),
             },
             enforce_percent: rule.enforce_percent,
             replaces: &rule.replaces,
@@ -113,8 +116,8 @@ impl<'p> From<&'p Rule> for RateLimit<'p> {
     }
 }
 
-impl From<&Quota> for Numbers {
-    fn from(quota: &Quota) -> Self {
+impl Numbers {
+    fn new(quota: &Quota, on_store_failure: OnStoreFailure) -> Self {
         let has_bucket = quota.algorithm() == Algorithm::TokenBucket;
         Self::Quota {
             requests_per_unit: quota.limit(),
@@ -123,6 +126,7 @@ impl From<&Quota> for Numbers {
             algorithm: quota.algorithm().name(),
             burst: has_bucket.then(|| quota.burst()),
             denied_hits: quota.denied_hits().name(),
+            on_store_failure: on_store_failure.name(),
         }
     }
 }

@@ -1,15 +1,18 @@
 //! `tollgate serve`: run the service.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, warn};
 
 use crate::app::{App, Control, Ended, LoadError, Options, StartError, configure};
 use crate::clock::Clock;
-use crate::config::settings::{Listen, ListenAddr, Loaded, Overrides};
+use crate::config::settings::{Listen, ListenAddr, Loaded, Overrides, RedisUrl, RedisUrlError};
 use crate::telemetry::logs;
 
 /// Run the service.
@@ -22,6 +25,7 @@ use crate::telemetry::logs;
 #[command(after_help = "Examples:\n  \
     tollgate serve --policies config/policies\n  \
     tollgate serve --config config/tollgate.yaml\n  \
+    tollgate serve --policies config/policies --redis redis://127.0.0.1:6379/0\n  \
     TOLLGATE_TELEMETRY__LOG__LEVEL=debug tollgate serve --config config/tollgate.yaml --grpc 127.0.0.1:0")]
 pub(super) struct Serve {
     /// The settings file; without it every setting has its default
@@ -39,6 +43,11 @@ pub(super) struct Serve {
     /// Where to answer operators; not for the public
     #[arg(long, value_name = "ADDR")]
     admin: Option<ListenAddr>,
+    /// Count in this Redis, which replicas share, instead of in memory; further URLs are servers to
+    /// fail over to, in order. Other users of the machine can read a password in it: a file
+    /// (the setting store.redis.password_file) is safer
+    #[arg(long, value_name = "URL[,URL...]", value_delimiter = ',', value_parser = RedisUrlParser)]
+    redis: Vec<RedisUrl>,
 }
 
 impl Serve {
@@ -65,6 +74,7 @@ impl Serve {
             grpc: self.grpc.clone(),
             http: self.http.clone(),
             admin: self.admin.clone(),
+            redis: self.redis.clone(),
         };
         super::settings::load(self.config.as_deref(), flags)
     }
@@ -105,6 +115,28 @@ impl Serve {
             Ended::Drained | Ended::Cut => ExitCode::SUCCESS,
             Ended::AtOnce => ExitCode::from(super::FAILED),
         }
+    }
+}
+
+/// Reads a URL. clap's own words on what is wrong would repeat it, password and all.
+#[derive(Clone)]
+struct RedisUrlParser;
+
+impl TypedValueParser for RedisUrlParser {
+    type Value = RedisUrl;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        _: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<RedisUrl, clap::Error> {
+        let refused = |why: &dyn std::fmt::Display| {
+            let message = format!("invalid value for '--redis <URL[,URL...]>': {why}\n");
+            clap::Error::raw(ErrorKind::ValueValidation, message).with_cmd(command)
+        };
+        let text = value.to_str().ok_or_else(|| refused(&"it is not UTF-8"))?;
+        text.parse().map_err(|error: RedisUrlError| refused(&error))
     }
 }
 

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use tollgate::admin::explain::ExplainReport;
 use tollgate::clock::{Clock, Timestamp};
 use tollgate::config::policies::{PolicyDefaults, Source, load};
+use tollgate::config::settings::{Overrides, Settings};
 use tollgate::event::Silence;
 use tollgate::limiter::Answer;
 use tollgate::model::{DescriptorText, Query};
@@ -77,6 +78,72 @@ fn rule_of<'a>(answer: &'a Answer<'_>) -> Option<&'a str> {
         Matched::Limited(rule, ..) => Some(&rule.path),
         _ => None,
     }
+}
+
+/// What is explained of `user_id=alice`.
+fn explained(settings: &str, rate_limit: &str) -> ExplainReport {
+    let file = Some(("t.yaml", settings.as_bytes()));
+    let loaded = Settings::load(file, std::iter::empty(), Overrides::default()).unwrap();
+    let text =
+        format!("domain: d\ndescriptors: [{{key: user_id, rate_limit: {{{rate_limit}}}}}]\n");
+    let source = Source {
+        name: "p.yaml",
+        text: text.as_bytes(),
+    };
+    let compiled = load(&[source], &loaded.settings.policy_defaults()).unwrap();
+    let policies = Policies::new(compiled.domains, &Silence);
+    let descriptor = DescriptorText::parse("user_id=alice").unwrap();
+    ExplainReport::new(&policies, "d", &descriptor, 1, None).unwrap()
+}
+
+#[test]
+fn the_key_begins_with_its_tenant_where_counters_are_in_redis() {
+    let limit = "unit: minute, requests_per_unit: 1";
+    for (kind, key) in [
+        ("redis", "{user_id=alice}d|user_id=alice:window:60s"),
+        ("memory", "{d|user_id=alice}:window:60s"),
+    ] {
+        let settings = format!("store: {{kind: {kind}, redis: {{colocate_by: user_id}}}}\n");
+        assert_eq!(explained(&settings, limit).key.as_deref(), Some(key));
+    }
+}
+
+#[test]
+fn what_holds_without_the_store_is_told() {
+    let limit = "unit: minute, requests_per_unit: 1";
+    let deny = "defaults: {on_store_failure: deny}\n";
+    let own = format!("{limit}, on_store_failure: allow");
+    for (settings, rate_limit, word, note) in [
+        ("", limit, Some("local"), None),
+        (deny, limit, Some("deny"), Some("is over the limit")),
+        (deny, &own, Some("allow"), Some("passes, uncounted")),
+        (deny, "unlimited: true", None, None),
+    ] {
+        let report = explained(settings, rate_limit);
+        let rule = report.rule.as_ref().unwrap();
+        assert_eq!(rule.on_store_failure.as_deref(), word);
+        let text = report.to_string();
+        match note {
+            Some(note) => assert!(text.contains(note), "{text}"),
+            None => assert!(!text.contains("on_store_failure"), "{text}"),
+        }
+        // It travels.
+        let json = serde_json::to_value(&report).unwrap();
+        assert_eq!(
+            serde_json::from_value::<ExplainReport>(json).unwrap(),
+            report
+        );
+    }
+}
+
+#[test]
+fn the_explanation_of_an_older_server_is_understood() {
+    let report = explained("", "unit: minute, requests_per_unit: 1");
+    let mut json = serde_json::to_value(report).unwrap();
+    let rule = json["rule"].as_object_mut().unwrap();
+    assert!(rule.remove("on_store_failure").is_some());
+    let report: ExplainReport = serde_json::from_value(json).unwrap();
+    assert_eq!(report.rule.unwrap().on_store_failure, None);
 }
 
 proptest! {

@@ -142,6 +142,7 @@ fn options(folder: &Path, settings: PathBuf, clock: Clock) -> Options {
         grpc: any(),
         http: any(),
         admin: any(),
+        ..Overrides::default()
     };
     let reread = move || {
         let text = std::fs::read(&settings).map_err(|error| error.to_string())?;

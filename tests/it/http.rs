@@ -133,7 +133,8 @@ descriptors:
     share_threshold: true
     shadow_mode: true
     metadata: { team: [x, 1] }
-    rate_limit: { requests_per_unit: 4, unit: day, algorithm: token_bucket, burst: 7 }
+    rate_limit: { requests_per_unit: 4, unit: day, algorithm: token_bucket, burst: 7,
+      on_store_failure: deny }
     descriptors:
       - key: free
         value: x
@@ -173,6 +174,21 @@ async fn the_configuration_in_force_is_dumped() {
 }
 
 #[tokio::test]
+async fn no_password_is_dumped() {
+    let settings = "store: { redis: { url: 'redis://user:hunter2@h:1', failover_urls: \
+                    ['rediss://:hunter2@i'], per_second_url: 'redis://:hunter2@j' } }";
+    let harness = Harness::start(&[("policy.yaml", POLICY)], settings)
+        .await
+        .unwrap();
+    let dump = dump(&harness).await;
+    let redis = &dump["settings"]["store"]["redis"];
+    assert_eq!(redis["url"], "redis://user:***@h:1");
+    assert_eq!(redis["failover_urls"][0], "rediss://:***@i");
+    assert_eq!(redis["per_second_url"], "redis://:***@j");
+    assert!(!dump.to_string().contains("hunter2"), "{dump}");
+}
+
+#[tokio::test]
 async fn every_part_of_a_policy_is_dumped() {
     let harness = Harness::with_policy(BUCKET).await;
     let dump = dump(&harness).await;
@@ -182,6 +198,7 @@ async fn every_part_of_a_policy_is_dumped() {
             "domain": "bucket",
             "shadow_mode": false,
             "override_denied_hits": "free",
+            "override_on_store_failure": "local",
             "descriptors": [{
                 "key": "a*",
                 "value": null,
@@ -195,6 +212,7 @@ async fn every_part_of_a_policy_is_dumped() {
                     "algorithm": "token_bucket",
                     "burst": 7,
                     "denied_hits": "free",
+                    "on_store_failure": "deny",
                     "enforce_percent": 100,
                     "replaces": [],
                 },

@@ -43,6 +43,39 @@ impl Shop {
     }
 }
 
+#[test]
+fn a_redis_that_is_refused_is_wrong_usage_and_its_password_is_not_repeated() {
+    for (urls, why) in [
+        ("redis://:hunter2@h:0", "the port is not a number"),
+        ("redis://:hunter2@h,rdis://:hunter2@h", "rdis://"),
+        ("redis://:hun/ter2@h", "in a password / is written %2F"),
+        ("redis://h,", "starts with its scheme"),
+        ("", "starts with its scheme"),
+    ] {
+        let (code, out, err) = run(&["serve", "--redis", urls]);
+        assert_eq!(code, 2, "{urls}: {out}{err}");
+        assert!(err.contains("--redis <URL[,URL...]>"), "{err}");
+        assert!(err.contains(why) && !err.contains("ter2"), "{err}");
+    }
+    // What one URL alone cannot tell is refused with the other settings.
+    let cluster = "redis-cluster://:hunter2@h,redis://i";
+    let (code, out, err) = run(&["serve", "--redis", cluster]);
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    assert!(err.contains("store.redis.failover_urls: redis-cluster://:***@h fails over"));
+}
+
+#[test]
+fn help_and_completions_know_the_redis() {
+    let (_, help, _) = run(&["serve", "--help"]);
+    for part in ["--redis <URL[,URL...]>", "--redis redis://127.0.0.1:6379/0"] {
+        assert!(help.contains(part), "{help}");
+    }
+    for shell in ["bash", "zsh", "fish"] {
+        let (_, completions, _) = run(&["completions", shell]);
+        assert!(completions.contains("redis"), "{shell}");
+    }
+}
+
 #[tokio::test]
 async fn a_hangup_changes_the_log_level_and_says_what_needs_a_restart() {
     let shop = Shop::new("");

@@ -16,7 +16,7 @@ use super::unreachable::{self, Patterns};
 use super::walk::RawMap;
 use crate::config::report::{Notes, Path, Pos, Problem, Report, Said, Severity};
 use crate::config::suggest::{nearest, quoted};
-use crate::model::{OnStoreFailure, Value};
+use crate::model::Value;
 use crate::policy::{DescriptorSpec, DomainSpec, Origin, Rule};
 
 /// A file's name and what it holds.
@@ -180,8 +180,8 @@ impl<'a, 't> Domain<'a, 't> {
             descriptors,
             shadow_mode: self.shadow_mode,
             override_denied_hits: self.defaults.denied_hits,
-            override_on_store_failure: OnStoreFailure::Local,
-            colocate_by: None,
+            override_on_store_failure: self.defaults.on_store_failure,
+            colocate_by: self.defaults.colocate_by.clone(),
         }
     }
 
@@ -241,6 +241,7 @@ impl<'a, 't> Domain<'a, 't> {
         let map = map?;
         let name = map.text("name");
         let limit = limit::read(map, self.defaults, path, notes);
+        let on_store_failure = limit::on_store_failure(map, self.defaults, path, notes);
         limit::note_name(map, path, notes);
         let replaces = limit::replaces(map, path, notes);
         self.names.add(place.file, path, name, &replaces);
@@ -260,7 +261,7 @@ impl<'a, 't> Domain<'a, 't> {
             shadow_mode: raw.flag("shadow_mode"),
             quota_mode: raw.flag("quota_mode"),
             enforce_percent: enforce_percent.unwrap_or(self.enforce_percent),
-            on_store_failure: OnStoreFailure::Local,
+            on_store_failure: on_store_failure?,
             metadata: metadata.cloned(),
             origin: Origin {
                 file: Arc::clone(place.file),

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use super::rule_path;
+use crate::model::OnStoreFailure;
 use crate::policy::{DescriptorSpec, DomainSpec, Limit, Rule};
 
 /// The changes, domain by domain in the order of the new policies; what is gone comes last.
@@ -225,6 +226,11 @@ fn rule_differences(old: &Rule, new: &Rule, details: &mut Vec<String>) {
     if was != is {
         details.push(format!("enforce_percent {was} -> {is}"));
     }
+    if let (Some(was), Some(is)) = (without_store(old), without_store(new))
+        && was != is
+    {
+        details.push(format!("on_store_failure {was} -> {is}"));
+    }
     if old.name != new.name {
         let shown = |name: &Option<String>| name.clone().unwrap_or_else(|| "none".to_owned());
         details.push(format!("name {} -> {}", shown(&old.name), shown(&new.name)));
@@ -243,6 +249,11 @@ fn enforced(rule: &Rule) -> u8 {
         Limit::Quota(_) => rule.enforce_percent,
         Limit::Unlimited => 100,
     }
+}
+
+/// How the rule is decided without the shared store, if it ever asks it.
+fn without_store(rule: &Rule) -> Option<OnStoreFailure> {
+    matches!(rule.limit, Limit::Quota(_)).then_some(rule.on_store_failure)
 }
 
 fn describe(spec: &DescriptorSpec) -> String {
@@ -367,6 +378,29 @@ mod tests {
             ),
             ["d: a: changed: name none -> n, replaces"]
         );
+    }
+
+    #[test]
+    fn what_holds_without_the_store_counts_where_the_store_is_asked() {
+        let rule = |more: &str| {
+            format!("{{key: a, rate_limit: {{unit: day, requests_per_unit: 5{more}}}}}")
+        };
+        assert_eq!(
+            lines(&rule(""), &rule(", on_store_failure: deny")),
+            ["d: a: changed: on_store_failure local -> deny"]
+        );
+        assert_eq!(
+            lines(&rule(""), &rule(", on_store_failure: local")),
+            [""; 0]
+        );
+        let errors = PolicyDefaults {
+            on_store_failure: OnStoreFailure::Error,
+            ..PolicyDefaults::default()
+        };
+        let text = format!("{}, {{key: b, rate_limit: {{unlimited: true}}}}", rule(""));
+        let told = diff(&domains("d", &text), &domains_with("d", &text, &errors));
+        let told: Vec<String> = told.iter().map(Change::to_string).collect();
+        assert_eq!(told, ["d: a: changed: on_store_failure local -> error"]);
     }
 
     #[test]

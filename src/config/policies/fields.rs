@@ -4,7 +4,7 @@
 //! table in the README all come from here, so they cannot disagree. A field enters the table with
 //! the code that makes it work.
 
-use crate::model::{Algorithm, DeniedHits, Unit};
+use crate::model::{Algorithm, DeniedHits, OnStoreFailure, Unit};
 
 /// A key that a policy may hold.
 #[derive(Clone, Copy, Debug)]
@@ -125,6 +125,16 @@ const DENIED_HITS: [&str; DeniedHits::ALL.len()] = {
     let mut at = 0;
     while at < names.len() {
         names[at] = DeniedHits::ALL[at].name();
+        at += 1;
+    }
+    names
+};
+
+const ON_STORE_FAILURE: [&str; OnStoreFailure::ALL.len()] = {
+    let mut names = [""; OnStoreFailure::ALL.len()];
+    let mut at = 0;
+    while at < names.len() {
+        names[at] = OnStoreFailure::ALL[at].name();
         at += 1;
     }
     names
@@ -303,6 +313,18 @@ pub(super) const FIELDS: &[Field] = &[
         "100",
         "The share of denials that is enforced; the rest is only counted. The default is a setting \
          (`domains.NAME.enforce_percent`, `defaults.enforce_percent`).",
+    ),
+    field(
+        Level::RateLimit,
+        "on_store_failure",
+        Kind::Word {
+            words: &ON_STORE_FAILURE,
+            any_case: false,
+        },
+        "local",
+        "Without the store that all replicas share: this replica's share of the limit, counted in \
+         its memory; let pass, uncounted; be over the limit; or fail the call, so that Envoy does \
+         what its filter says. The default is a setting (`defaults.on_store_failure`).",
     ),
     field(
         Level::RateLimit,

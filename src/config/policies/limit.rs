@@ -5,7 +5,7 @@ use super::fields::{Kind, Level};
 use super::walk::RawMap;
 use crate::config::report::{Notes, Path, Pos, Said};
 use crate::config::suggest::{nearest, one_of, quoted};
-use crate::model::{Algorithm, DeniedHits, Quota, QuotaError, Unit, Window};
+use crate::model::{Algorithm, DeniedHits, OnStoreFailure, Quota, QuotaError, Unit, Window};
 use crate::policy::Limit;
 
 /// A log of more items than this works, but each is kept in memory until its window is over.
@@ -42,6 +42,30 @@ pub(super) fn read(
     };
     // What can be wrong has been told above, with its place.
     quota.ok().map(Limit::Quota)
+}
+
+/// How the rule is decided without the shared store. None if a problem was noted.
+pub(super) fn on_store_failure(
+    map: &RawMap<'_>,
+    defaults: &PolicyDefaults,
+    path: &Path<'_>,
+    notes: &mut Notes<'_>,
+) -> Option<OnStoreFailure> {
+    let default = defaults.on_store_failure;
+    if map.flag("unlimited") {
+        return Some(default);
+    }
+    let reader = Reader {
+        map,
+        path,
+        defaults,
+    };
+    let (all, name) = (&OnStoreFailure::ALL, OnStoreFailure::name);
+    match reader.word("on_store_failure", all, name, notes) {
+        Word::Is(written) => Some(written),
+        Word::Absent => Some(default),
+        Word::Bad => None,
+    }
 }
 
 /// Warns of a name that would break the header it is shown in.
@@ -123,6 +147,7 @@ fn note_beside_unlimited(map: &RawMap<'_>, path: &Path<'_>, notes: &mut Notes<'_
         "burst",
         "denied_hits",
         "enforce_percent",
+        "on_store_failure",
     ] {
         if let Some(pos) = map.place(name) {
             notes.error(

@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::model::{Algorithm, DeniedHits};
+use crate::model::{Algorithm, DeniedHits, OnStoreFailure};
 use crate::policy::DomainSpec;
 
 mod compile;
@@ -68,6 +68,10 @@ pub struct PolicyDefaults {
     pub enforce_percent: u8,
     /// Over limit is told, never enforced.
     pub shadow_mode: bool,
+    /// How checks are decided without the store that all replicas share.
+    pub on_store_failure: OnStoreFailure,
+    /// The entry whose value keeps counters in one slot of a Redis Cluster.
+    pub colocate_by: Option<Arc<[u8]>>,
     /// What single domains have instead.
     pub domains: BTreeMap<String, DomainDefaults>,
     /// Files of one domain are joined; otherwise a second one is a problem.
@@ -81,6 +85,8 @@ impl Default for PolicyDefaults {
             algorithm: Algorithm::default(),
             enforce_percent: 100,
             shadow_mode: false,
+            on_store_failure: OnStoreFailure::default(),
+            colocate_by: None,
             domains: BTreeMap::new(),
             merge_domains: false,
         }

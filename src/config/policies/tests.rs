@@ -3,7 +3,7 @@
 use super::fields::FIELDS;
 use super::{Compiled, DomainDefaults, PolicyDefaults, Source, load, policy_table, schema};
 use crate::config::Report;
-use crate::model::{Algorithm, DeniedHits, Quota, Unit, Value, Window};
+use crate::model::{Algorithm, DeniedHits, OnStoreFailure, Quota, Unit, Value, Window};
 use crate::policy::{DescriptorSpec, Limit, Rule};
 
 #[test]
@@ -289,6 +289,50 @@ fn defaults_hold_where_a_rule_says_nothing() {
 }
 
 #[test]
+fn what_holds_without_the_store_is_the_rules_or_the_default() {
+    let defaults = PolicyDefaults {
+        on_store_failure: OnStoreFailure::Allow,
+        colocate_by: Some(b"user_id".as_slice().into()),
+        ..PolicyDefaults::default()
+    };
+    let mut text = "domain: d\ndescriptors: [{key: none, rate_limit: {unit: day, \
+                    requests_per_unit: 1}}"
+        .to_owned();
+    for word in ["local", "allow", "deny", "error"] {
+        text.push_str(&format!(
+            ", {{key: {word}, rate_limit: {{unit: day, requests_per_unit: 1, on_store_failure: \
+             {word}}}}}"
+        ));
+    }
+    text.push(']');
+    let source = Source {
+        name: "p",
+        text: text.as_bytes(),
+    };
+    let domain = load(&[source], &defaults).unwrap().domains.remove(0);
+    let seen: Vec<(&str, OnStoreFailure)> = domain
+        .descriptors
+        .iter()
+        .map(|spec| {
+            let rule = spec.rule.as_ref().unwrap();
+            (spec.key.as_str(), rule.on_store_failure)
+        })
+        .collect();
+    assert_eq!(
+        seen,
+        [
+            ("none", OnStoreFailure::Allow),
+            ("local", OnStoreFailure::Local),
+            ("allow", OnStoreFailure::Allow),
+            ("deny", OnStoreFailure::Deny),
+            ("error", OnStoreFailure::Error),
+        ]
+    );
+    assert_eq!(domain.override_on_store_failure, OnStoreFailure::Allow);
+    assert_eq!(domain.colocate_by.as_deref(), Some(b"user_id".as_slice()));
+}
+
+#[test]
 fn a_domain_in_the_settings_that_no_policy_has_is_told() {
     let defaults = PolicyDefaults {
         domains: [("shpo".to_owned(), DomainDefaults::default())].into(),
@@ -381,7 +425,7 @@ fn every_field_of_the_table_can_be_written() {
     let text = "domain: d\ndescriptors:\n  - key: a*\n    value: v\n    rate_limit:\n      \
                 requests_per_unit: 1\n      unit: day\n      unit_multiplier: 1\n      algorithm: \
                 token_bucket\n      burst: 1\n      denied_hits: free\n      enforce_percent: 1\n      \
-                unlimited: false\n      name: n\n      replaces: [{name: a}]\n    descriptors: []\n    \
+                on_store_failure: local\n      unlimited: false\n      name: n\n      replaces: [{name: a}]\n    descriptors: []\n    \
                 shadow_mode: true\n    quota_mode: true\n    share_threshold: true\n    \
                 detailed_metric: true\n    value_to_metric: true\n    metadata: {a: b}\n  - key: b\n    \
                 rate_limit: {name: a, unlimited: true}\n";

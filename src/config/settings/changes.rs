@@ -10,7 +10,13 @@ impl Settings {
     /// once, for the rest a restart is needed.
     #[must_use]
     pub fn changes(&self, new: &Self) -> Changes {
-        let (old, new) = (table::leaves(self), table::leaves(new));
+        let passwords = self.store.redis.other_passwords(&new.store.redis);
+        let (old, mut new) = (table::leaves(self), table::leaves(new));
+        for path in passwords {
+            if let Some(shown) = new.get_mut(path) {
+                shown.push_str(" (another password)");
+            }
+        }
         let paths: BTreeSet<&String> = old.keys().chain(new.keys()).collect();
         let changed = paths
             .into_iter()
@@ -19,8 +25,8 @@ impl Settings {
         for path in changed {
             let change = SettingChange {
                 path: path.clone(),
-                old: old.get(path).cloned(),
-                new: new.get(path).cloned(),
+                old: old.get(path).filter(|text| !text.is_empty()).cloned(),
+                new: new.get(path).filter(|text| !text.is_empty()).cloned(),
             };
             if applies_at_once(path) {
                 changes.applied.push(change);
@@ -56,7 +62,7 @@ pub struct Changes {
 pub struct SettingChange {
     /// The setting.
     pub path: String,
-    /// Its value, if it had one; only domains may have none.
+    /// Its value, if it had one.
     pub old: Option<String>,
     /// Its new value, if it has one.
     pub new: Option<String>,

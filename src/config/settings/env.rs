@@ -119,6 +119,12 @@ fn with(settings: &Settings, path: &[String], text: &str) -> Result<Settings, St
 
 fn replaced(settings: &Settings, path: &[String], scalar: Value) -> Result<Settings, String> {
     let mut all = serde_yaml::to_value(settings).map_err(|error| error.to_string())?;
+    if let Some(redis) = all
+        .get_mut("store")
+        .and_then(|store| store.get_mut("redis"))
+    {
+        settings.store.redis.reveal(redis);
+    }
     let mut at = &mut all;
     for step in path {
         if !at.is_mapping() {

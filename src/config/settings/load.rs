@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::redis_url::without_passwords;
 use super::words::explain;
-use super::{ListenAddr, Settings, env};
-use crate::config::report::{Notes, Path, Pos, Problem, Report, Said, Severity};
+use super::{ListenAddr, RedisUrl, RedisUrls, Settings, StoreKind, checks, env};
+use crate::config::report::{Notes, Path, Pos, Report, Said};
 
 /// Settings that may take effect.
 #[derive(Clone, Debug)]
@@ -29,6 +30,8 @@ pub struct Overrides {
     pub http: Option<ListenAddr>,
     /// `listen.admin`.
     pub admin: Option<ListenAddr>,
+    /// `store.redis.url`, then `store.redis.failover_urls`; with any, `store.kind` is redis.
+    pub redis: Vec<RedisUrl>,
 }
 
 impl Settings {
@@ -51,8 +54,7 @@ impl Settings {
         .unwrap_or_default();
         env::apply(&mut settings, env, &mut report);
         flags.apply(&mut settings);
-        note_clashes(&settings, &mut report);
-        note_empty_path(&settings, &mut report);
+        checks::note(&settings, &mut report);
         if report.errors() > 0 {
             return Err(report);
         }
@@ -77,6 +79,12 @@ impl Overrides {
         }
         if let Some(path) = self.policies {
             settings.policies.path = path;
+        }
+        let mut redis = self.redis.into_iter();
+        if let Some(first) = redis.next() {
+            settings.store.kind = StoreKind::Redis;
+            settings.store.redis.url = first;
+            settings.store.redis.failover_urls = RedisUrls(redis.collect());
         }
     }
 }
@@ -105,7 +113,7 @@ fn read(bytes: &[u8], notes: &mut Notes<'_>) -> Option<Settings> {
     match serde_path_to_error::deserialize(serde_yaml::Deserializer::from_str(text)) {
         Ok(settings) => Some(settings),
         Err(error) => {
-            let path = error.path().to_string();
+            let path = without_passwords(&error.path().to_string());
             let error = error.into_inner();
             let pos = place(&error);
             let path = if path == "." { "" } else { &path };
@@ -127,7 +135,8 @@ fn grammar(message: &str) -> Said {
     if message.contains("more than one document") {
         return Said::with_hint("a second document", "settings are one: remove the `---`");
     }
-    format!("not YAML: {message}").into()
+    // It may quote the file.
+    format!("not YAML: {}", without_passwords(message)).into()
 }
 
 /// serde_yaml's message without the place and the path that it adds.
@@ -139,48 +148,5 @@ fn bare(error: &serde_yaml::Error, pos: Pos) -> String {
     match message.split_once(": ") {
         Some((path, rest)) if !path.contains(' ') => rest.to_owned(),
         _ => message,
-    }
-}
-
-/// Two listeners on one address: the second could not be bound, or would take the first's socket.
-fn note_clashes(settings: &Settings, report: &mut Report) {
-    let listen = &settings.listen;
-    for (first, second, address) in [
-        ("grpc", "http", &listen.http),
-        ("grpc", "admin", &listen.admin),
-        ("http", "admin", &listen.admin),
-    ] {
-        let other = if first == "grpc" {
-            &listen.grpc
-        } else {
-            &listen.http
-        };
-        let any_port = matches!(address, ListenAddr::Tcp { port: 0, .. });
-        if other == address && !any_port {
-            report.push(Problem {
-                severity: Severity::Error,
-                file: "settings".into(),
-                line: 0,
-                column: 0,
-                path: format!("listen.{second}"),
-                message: format!("{address} is also listen.{first}"),
-                hint: None,
-            });
-        }
-    }
-}
-
-/// A path of no text would be taken for a folder that is missing.
-fn note_empty_path(settings: &Settings, report: &mut Report) {
-    if settings.policies.path.as_os_str().is_empty() {
-        report.push(Problem {
-            severity: Severity::Error,
-            file: "settings".into(),
-            line: 0,
-            column: 0,
-            path: "policies.path".to_owned(),
-            message: "is empty".to_owned(),
-            hint: Some("name a policy file or a folder of them".to_owned()),
-        });
     }
 }

@@ -10,29 +10,43 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::policies::{self, PolicyDefaults};
-use crate::model::{Algorithm, DeniedHits};
+use crate::model::{Algorithm, DeniedHits, OnStoreFailure};
 
 mod changes;
+mod checks;
 mod domains;
 mod env;
+mod guards;
 mod listen;
 mod load;
+mod redis_url;
+mod store;
 mod table;
+mod texts;
 mod values;
 mod words;
 
 #[cfg(test)]
+mod store_tests;
+#[cfg(test)]
 mod tests;
 
 pub use changes::{Changes, SettingChange};
+pub use guards::{CircuitBreaker, Deadline, Fleet, Queue};
 pub use listen::{ListenAddr, ListenAddrError};
 pub use load::{Loaded, Overrides};
+pub use redis_url::{RedisUrl, RedisUrlError, RedisUrls};
+pub use store::{Memory, Redis, RedisTls, Sentinel, Store};
 pub use table::settings_table;
-pub use values::{HeaderStyle, LogFormat, LogLevel, Number, Span, Threads};
+pub use texts::{KeyPrefix, ServerName};
+pub use values::{
+    AutoOr, HeaderStyle, LogFormat, LogLevel, Number, Replicas, Span, StoreKind, Threads,
+};
 
 /// Everything that can be set.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -64,6 +78,21 @@ pub struct Settings {
     /// Where counters are kept.
     #[serde(deserialize_with = "group")]
     pub store: Store,
+    /// How long a call may wait for the store.
+    #[serde(deserialize_with = "group")]
+    pub deadline: Deadline,
+    /// When a store that fails is left alone.
+    #[serde(deserialize_with = "group")]
+    pub circuit_breaker: CircuitBreaker,
+    /// How calls to the store are gathered.
+    #[serde(deserialize_with = "group")]
+    pub queue: Queue,
+    /// The replicas that share limits.
+    #[serde(deserialize_with = "group")]
+    pub fleet: Fleet,
+    /// What operators may do.
+    #[serde(deserialize_with = "group")]
+    pub admin: Admin,
     /// What one client may ask for.
     #[serde(deserialize_with = "group")]
     pub limits: Limits,
@@ -88,8 +117,21 @@ impl Settings {
             algorithm: self.defaults.algorithm,
             enforce_percent: percent(self.defaults.enforce_percent),
             shadow_mode: self.defaults.shadow_mode,
+            on_store_failure: self.defaults.on_store_failure,
+            colocate_by: self.colocate_by(),
             domains: domains.collect(),
             merge_domains: self.policies.merge_domains,
+        }
+    }
+
+    /// In memory all keys lie together anyway.
+    fn colocate_by(&self) -> Option<Arc<[u8]>> {
+        match self.store.kind {
+            StoreKind::Memory => None,
+            StoreKind::Redis => {
+                let key = self.store.redis.colocate_by.as_ref()?;
+                Some(key.as_bytes().into())
+            }
         }
     }
 }
@@ -121,7 +163,7 @@ impl Default for Listen {
 #[serde(deny_unknown_fields, default)]
 pub struct Connection {
     /// GOAWAY after this, give or take 10%, so that new replicas get traffic.
-    pub max_age: Span<1>,
+    pub max_age: Span<1000>,
     /// Calls in flight have this long to end after it.
     pub max_age_grace: Span<0>,
 }
@@ -167,6 +209,9 @@ pub struct Defaults {
     /// How hits are counted.
     #[serde(with = "values::named")]
     pub algorithm: Algorithm,
+    /// How a request is decided while the shared store does not answer.
+    #[serde(with = "values::named")]
+    pub on_store_failure: OnStoreFailure,
     /// Percentage of denials that are enforced.
     pub enforce_percent: Number<0, 100>,
     /// Over limit is told, never enforced.
@@ -178,6 +223,7 @@ impl Default for Defaults {
         Self {
             denied_hits: DeniedHits::default(),
             algorithm: Algorithm::default(),
+            on_store_failure: OnStoreFailure::default(),
             enforce_percent: Number::clamped(100),
             shadow_mode: false,
         }
@@ -204,6 +250,18 @@ pub struct Response {
     pub headers: HeaderStyle,
     /// Domain, descriptors and the rules' metadata, for Envoy's logs and other filters.
     pub dynamic_metadata: bool,
+    /// For each limit its rule, who decided, by which time and in which window, in the same place.
+    pub verdicts: bool,
+}
+
+/// `admin`: what operators may do on the admin listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Admin {
+    /// The file with the token that calls that change something must bear. Without one they may
+    /// come from this machine only.
+    #[serde(deserialize_with = "texts::unless_empty")]
+    pub token_file: Option<PathBuf>,
 }
 
 /// `shutdown`: after SIGTERM.
@@ -221,31 +279,6 @@ impl Default for Shutdown {
         Self {
             drain_delay: Span::from_secs(5),
             grace: Span::from_secs(20),
-        }
-    }
-}
-
-/// `store`: where counters are kept.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Store {
-    /// In this process.
-    #[serde(deserialize_with = "group")]
-    pub memory: Memory,
-}
-
-/// `store.memory`: counters in this process.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Memory {
-    /// Live counters; above that, new keys share counters of fixed size.
-    pub max_keys: Number<1, { u32::MAX }>,
-}
-
-impl Default for Memory {
-    fn default() -> Self {
-        Self {
-            max_keys: Number::clamped(1_000_000),
         }
     }
 }

@@ -18,8 +18,10 @@ pub fn settings_table() -> String {
         ));
     };
     for (path, doc) in SETTINGS {
-        let default = defaults.get(*path).map_or("", String::as_str);
-        line(path, &format!("`{default}`"), doc);
+        match defaults.get(*path).map_or("", String::as_str) {
+            "" => line(path, "none", doc),
+            default => line(path, &format!("`{default}`"), doc),
+        }
     }
     for (field, doc) in DOMAIN_FIELDS {
         let default = format!("`defaults.{field}`");
@@ -33,7 +35,7 @@ pub(super) fn paths() -> impl Iterator<Item = &'static str> {
     SETTINGS.iter().map(|(path, _)| *path)
 }
 
-/// Every value by its path, as it would be written.
+/// Every value by its path, as a variable would have it: lists with commas, and nothing for none.
 pub(super) fn leaves(settings: &Settings) -> BTreeMap<String, String> {
     let mut leaves = BTreeMap::new();
     // Plain data always serializes; if it ever did not, the tests of this table would fail.
@@ -55,13 +57,17 @@ fn collect(path: &str, value: &Value, leaves: &mut BTreeMap<String, String>) {
         }
         return;
     }
-    let text = match value {
+    leaves.insert(path.to_owned(), text_of(value));
+}
+
+fn text_of(value: &Value) -> String {
+    match value {
         Value::String(text) => text.clone(),
         Value::Bool(flag) => flag.to_string(),
         Value::Number(number) => number.to_string(),
+        Value::Sequence(items) => items.iter().map(text_of).collect::<Vec<_>>().join(","),
         _ => String::new(),
-    };
-    leaves.insert(path.to_owned(), text);
+    }
 }
 
 /// What a domain may set for itself.
@@ -112,6 +118,10 @@ const SETTINGS: &[(&str, &str)] = &[
         "`fixed_window`, `sliding_window`, `sliding_log` or `token_bucket`.",
     ),
     (
+        "defaults.on_store_failure",
+        "Without the shared store: `local` (this replica's share of the limit, counted in its memory), `allow`, `deny` or `error` (Envoy does what its filter says). Counters in memory never fail.",
+    ),
+    (
         "defaults.enforce_percent",
         "The share of denials that is enforced; the rest is only counted.",
     ),
@@ -128,6 +138,10 @@ const SETTINGS: &[(&str, &str)] = &[
         "Answers carry domain, descriptors and the rules' metadata, for Envoy's logs and other filters.",
     ),
     (
+        "response.verdicts",
+        "Answers carry, for each limit, its rule, who decided, by which time and in which window; in dynamic metadata, too.",
+    ),
+    (
         "shutdown.drain_delay",
         "After SIGTERM: not ready, but still answering, so that callers go elsewhere.",
     ),
@@ -140,8 +154,114 @@ const SETTINGS: &[(&str, &str)] = &[
         "Threads that answer: `auto` (one per core, or the container's quota) or 1 to 1024.",
     ),
     (
+        "store.kind",
+        "Where counters are kept: `memory`, or `redis`, which all replicas share.",
+    ),
+    (
         "store.memory.max_keys",
         "Counters in memory; above that, new keys share counters of fixed size.",
+    ),
+    (
+        "store.redis.url",
+        "`redis://HOST:PORT/DB`, `rediss://` with TLS, `redis+unix:///PATH`, `redis-sentinel://H:26379?node=H2:26379&sentinelServiceName=NAME`, `redis-cluster://H:7000?node=H2:7000`. A user and a password may stand in it (`redis://USER:PASSWORD@HOST`); it is never shown with the password.",
+    ),
+    (
+        "store.redis.failover_urls",
+        "Single servers that are tried in order while the first is down; with commas between them in a variable.",
+    ),
+    (
+        "store.redis.key_prefix",
+        "What the names of all keys begin with: 1 to 20 letters, digits and `_` `.` `:` `-`.",
+    ),
+    (
+        "store.redis.per_second_url",
+        "Another Redis for the limits whose unit is the second.",
+    ),
+    (
+        "store.redis.colocate_by",
+        "The key of an entry, such as `user_id`, whose value becomes the hash tag of its counters' keys, so that a Cluster keeps each user's in one slot. Not that of an entry that `share_threshold` counts together.",
+    ),
+    (
+        "store.redis.username",
+        "The ACL user, for addresses that name none.",
+    ),
+    (
+        "store.redis.password_file",
+        "The file with the password, for addresses without one; read anew at each connect.",
+    ),
+    (
+        "store.redis.tls.ca_file",
+        "With `rediss://`: the authorities to trust instead of the system's, as PEM.",
+    ),
+    (
+        "store.redis.tls.cert_file",
+        "The certificate to show, as PEM, if the server asks for one.",
+    ),
+    ("store.redis.tls.key_file", "Its key, as PEM."),
+    (
+        "store.redis.tls.server_name",
+        "The name that the server's certificate must have, instead of the address's.",
+    ),
+    (
+        "store.redis.sentinel.username",
+        "The ACL user of the Sentinels; they have their own.",
+    ),
+    (
+        "store.redis.sentinel.password_file",
+        "The file with the Sentinels' password; read anew at each connect.",
+    ),
+    (
+        "store.redis.sentinel.tls.ca_file",
+        "As `store.redis.tls`, for the Sentinels. Without any of these four they are spoken to as the servers are.",
+    ),
+    (
+        "store.redis.sentinel.tls.cert_file",
+        "The certificate to show to Sentinels.",
+    ),
+    ("store.redis.sentinel.tls.key_file", "Its key."),
+    (
+        "store.redis.sentinel.tls.server_name",
+        "The name that the Sentinels' certificates must have.",
+    ),
+    (
+        "store.redis.connect_timeout",
+        "How long the start waits for the store, and each connect for its server.",
+    ),
+    (
+        "deadline.store",
+        "A call waits this long for the shared store at most; then `on_store_failure` decides.",
+    ),
+    (
+        "deadline.margin",
+        "The answer is due this long before the caller gives up (`grpc-timeout`), so a call may wait shorter.",
+    ),
+    (
+        "circuit_breaker.threshold",
+        "Calls to one server that fail in a row until no request waits for it any more.",
+    ),
+    (
+        "circuit_breaker.timeout",
+        "Then calls are let through again after this at the latest.",
+    ),
+    (
+        "circuit_breaker.probe_interval",
+        "How often the server is probed meanwhile, at least 10ms.",
+    ),
+    (
+        "queue.max_size",
+        "Requests that wait for the shared store; the next one is decided at once by `on_store_failure`.",
+    ),
+    (
+        "queue.batch_size",
+        "Checks in one call to the store, 1 to 1024.",
+    ),
+    (
+        "fleet.replicas",
+        "Replicas that share a limit while the store is away: `auto` (those seen in it) or 1 to 10000.",
+    ),
+    (
+        "admin.token_file",
+        "The file with the token that admin calls that change something must bear (`Authorization: Bearer`). Without one they may come from this machine only.",
     ),
     (
         "limits.in_flight",

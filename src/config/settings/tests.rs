@@ -13,7 +13,7 @@ use super::{
 };
 use crate::config::Report;
 use crate::config::policies::{self, DomainDefaults, PolicyDefaults, Source};
-use crate::model::{Algorithm, DeniedHits};
+use crate::model::{Algorithm, DeniedHits, OnStoreFailure};
 
 #[test]
 fn nothing_written_is_the_defaults() {
@@ -37,20 +37,10 @@ fn nothing_written_is_the_defaults() {
 
 #[test]
 fn everything_can_be_written() {
-    let text = "
-listen: {grpc: 'unix:/run/g.sock', http: '[::1]:0', admin: localhost:1}
-connection: {max_age: 1h 30m, max_age_grace: 250ms}
-policies: {path: /etc/p, watch: false, merge_domains: true}
-defaults: {denied_hits: debt, algorithm: token_bucket, enforce_percent: 5, shadow_mode: true}
-domains: {shop: {enforce_percent: 50}, My-Domain: {shadow_mode: true}}
-response: {headers: ietf, dynamic_metadata: true}
-shutdown: {drain_delay: 0s, grace: 1m}
-threads: 3
-store: {memory: {max_keys: 5}}
-limits: {in_flight: 1, descriptors: 2, entries: 3, message_bytes: 1024}
-telemetry: {prometheus: false, log: {level: trace, format: json}}
-";
-    let settings = file(text).unwrap().settings;
+    let domains = "domains: {shop: {enforce_percent: 50}, My-Domain: {shadow_mode: true}}\n";
+    let loaded = file(&format!("{EVERYTHING}{domains}")).unwrap();
+    assert!(loaded.warnings.is_empty(), "{}", loaded.warnings);
+    let settings = loaded.settings;
     let default = Settings::default();
     for (path, value) in leaves(&default) {
         assert_ne!(
@@ -80,6 +70,8 @@ telemetry: {prometheus: false, log: {level: trace, format: json}}
         algorithm: Algorithm::TokenBucket,
         enforce_percent: 5,
         shadow_mode: true,
+        on_store_failure: OnStoreFailure::Deny,
+        colocate_by: Some(b"user_id".as_slice().into()),
         domains: [
             ("shop".to_owned(), only(Some(50), None)),
             ("My-Domain".to_owned(), only(None, Some(true))),
@@ -142,19 +134,7 @@ fn flags_win_over_the_environment_and_that_over_the_file() {
 #[test]
 fn every_setting_has_a_variable() {
     let mut env = Vec::new();
-    let written = "
-listen: {grpc: 'unix:/run/g.sock', http: '[::1]:0', admin: localhost:1}
-connection: {max_age: 1h 30m, max_age_grace: 250ms}
-policies: {path: '123', watch: false, merge_domains: true}
-defaults: {denied_hits: debt, algorithm: token_bucket, enforce_percent: 5, shadow_mode: true}
-response: {headers: ietf, dynamic_metadata: true}
-shutdown: {drain_delay: 0s, grace: 1m}
-threads: 3
-store: {memory: {max_keys: 5}}
-limits: {in_flight: 1, descriptors: 2, entries: 3, message_bytes: 1024}
-telemetry: {prometheus: false, log: {level: trace, format: json}}
-";
-    let written = file(written).unwrap().settings;
+    let written = file(EVERYTHING).unwrap().settings;
     for (path, value) in leaves(&written) {
         env.push((
             format!("TOLLGATE_{}", path.to_uppercase().replace('.', "__")),
@@ -255,6 +235,7 @@ fn the_table_lists_exactly_the_settings() {
     assert_eq!(listed, leaves);
     assert_eq!(paths().count(), listed.len());
     let table = settings_table();
+    assert!(table.contains("| `admin.token_file` | none | `TOLLGATE_ADMIN__TOKEN_FILE` |"));
     assert_eq!(table.lines().count(), listed.len() + 2 + 2);
     assert!(table.contains("| `listen.grpc` | `0.0.0.0:8081` | `TOLLGATE_LISTEN__GRPC` |"));
     assert!(table.contains(
@@ -267,7 +248,7 @@ fn the_table_lists_exactly_the_settings() {
 fn what_may_change_while_it_runs_is_told_apart() {
     let old = Settings::default();
     let new = file(
-        "defaults: {enforce_percent: 50}\ndomains: {shop: {shadow_mode: true}}\n\
+        "defaults: {enforce_percent: 50, on_store_failure: deny}\ndomains: {shop: {shadow_mode: true}}\n\
          telemetry: {log: {level: debug, format: json}}\nlisten: {grpc: 'h:1'}\n",
     )
     .unwrap()
@@ -280,6 +261,7 @@ fn what_may_change_while_it_runs_is_told_apart() {
         lines(&changes.applied),
         [
             "defaults.enforce_percent: 100 -> 50",
+            "defaults.on_store_failure: local -> deny",
             "domains.shop.shadow_mode: unset -> true",
             "telemetry.log.level: info -> debug",
         ]
@@ -295,7 +277,7 @@ fn what_may_change_while_it_runs_is_told_apart() {
     assert_eq!(reloaded.changes(&new).applied, []);
     assert_eq!(reloaded.changes(&new).needs_restart, changes.needs_restart);
     assert_eq!(
-        lines(&new.changes(&old).applied)[1],
+        lines(&new.changes(&old).applied)[2],
         "domains.shop.shadow_mode: true -> unset"
     );
 }
@@ -368,6 +350,42 @@ fn pairs<'a>(env: &'a [(&str, &str)]) -> impl Iterator<Item = (String, String)> 
         .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
 }
 
+/// Every setting at another value than its default.
+const EVERYTHING: &str = "
+listen: {grpc: 'unix:/run/g.sock', http: '[::1]:0', admin: localhost:1}
+connection: {max_age: 1h 30m, max_age_grace: 250ms}
+policies: {path: '123', watch: false, merge_domains: true}
+defaults: {denied_hits: debt, algorithm: token_bucket, on_store_failure: deny, enforce_percent: 5,
+  shadow_mode: true}
+response: {headers: ietf, dynamic_metadata: true, verdicts: true}
+shutdown: {drain_delay: 0s, grace: 1m}
+threads: 3
+store:
+  kind: redis
+  memory: {max_keys: 5}
+  redis:
+    url: rediss://h:1
+    failover_urls: ['redis://h:2', 'redis+unix:///run/r.sock']
+    key_prefix: 'a.b_c:D-9'
+    per_second_url: rediss-sentinel://s?node=t:1&sentinelServiceName=m
+    colocate_by: user_id
+    username: '123'
+    password_file: /run/p
+    tls: {ca_file: /a, cert_file: /b, key_file: /c, server_name: redis.local}
+    sentinel:
+      username: s
+      password_file: /q
+      tls: {ca_file: /d, cert_file: /e, key_file: /f, server_name: '::1'}
+    connect_timeout: 1ms
+deadline: {store: 1ms, margin: 0s}
+circuit_breaker: {threshold: 1, timeout: 1ms, probe_interval: 10ms}
+queue: {max_size: 1, batch_size: 1024}
+fleet: {replicas: 10000}
+admin: {token_file: /run/token}
+limits: {in_flight: 1, descriptors: 2, entries: 3, message_bytes: 1024}
+telemetry: {prometheus: false, log: {level: trace, format: json}}
+";
+
 /// Files and what is said of them.
 const PROBLEMS: &[(&str, &str)] = &[
     (
@@ -377,7 +395,8 @@ const PROBLEMS: &[(&str, &str)] = &[
     (
         "redis: {}\n",
         "t.yaml:1:1: redis: unknown setting \"redis\" (listen, connection, policies, defaults, \
-             domains, response, shutdown, threads, store, limits or telemetry)",
+             domains, response, shutdown, threads, store, deadline, circuit_breaker, queue, fleet, \
+             admin, limits or telemetry)",
     ),
     (
         "listen:\n  http: h:1\n  grpc: 8081\n",
@@ -385,7 +404,8 @@ const PROBLEMS: &[(&str, &str)] = &[
     ),
     (
         "shutdown: {grace: 30}\n",
-        "t.yaml:1:19: shutdown.grace: 30 has no unit, write 30s for seconds",
+        "t.yaml:1:19: shutdown.grace: 30 has no unit, write 30s for seconds or 30ms \
+             for milliseconds",
     ),
     (
         "shutdown: {grace: soon}\n",

@@ -77,26 +77,32 @@ impl Visitor<'_> for Range {
     }
 }
 
-/// A length of time of at least `MIN_SECS` seconds and at most 365 days, written as `250ms`, `5m`
-/// or `1h 30m`.
+/// A length of time of at least `MIN_MILLIS` milliseconds and at most 365 days, written as `250ms`,
+/// `5m` or `1h 30m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span<const MIN_SECS: u64>(Duration);
+pub struct Span<const MIN_MILLIS: u64>(Duration);
 
-impl<const MIN_SECS: u64> Span<MIN_SECS> {
+impl<const MIN_MILLIS: u64> Span<MIN_MILLIS> {
     /// So many seconds, or the nearest length that is allowed.
     #[must_use]
     pub const fn from_secs(seconds: u64) -> Self {
-        let seconds = if seconds < MIN_SECS {
-            MIN_SECS
+        Self::from_millis(seconds.saturating_mul(1000))
+    }
+
+    /// So many milliseconds, or the nearest length that is allowed.
+    #[must_use]
+    pub const fn from_millis(millis: u64) -> Self {
+        let millis = if millis < MIN_MILLIS {
+            MIN_MILLIS
         } else {
-            seconds
+            millis
         };
-        let seconds = if seconds > MAX_SECS {
-            MAX_SECS
+        let millis = if millis > MAX_MILLIS {
+            MAX_MILLIS
         } else {
-            seconds
+            millis
         };
-        Self(Duration::from_secs(seconds))
+        Self(Duration::from_millis(millis))
     }
 
     /// The length.
@@ -104,38 +110,20 @@ impl<const MIN_SECS: u64> Span<MIN_SECS> {
     pub const fn get(self) -> Duration {
         self.0
     }
-}
 
-impl<const MIN_SECS: u64> fmt::Display for Span<MIN_SECS> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", humantime::format_duration(self.0))
-    }
-}
-
-impl<const MIN_SECS: u64> Serialize for Span<MIN_SECS> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de, const MIN_SECS: u64> Deserialize<'de> for Span<MIN_SECS> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(Parsed {
-            expecting: "a length of time with its unit, as in 30s or 5m",
-            parse: Self::parse,
-        })
-    }
-}
-
-impl<const MIN_SECS: u64> Span<MIN_SECS> {
     fn parse(text: &str) -> Result<Self, String> {
         // serde_yaml hands over as text what YAML calls a number, too.
         if text.parse::<f64>().is_ok() {
-            return Err(format!("{text} has no unit, write {text}s for seconds"));
+            return Err(format!(
+                "{text} has no unit, write {text}s for seconds or {text}ms for milliseconds"
+            ));
         }
         let length = humantime::parse_duration(text.trim())
             .map_err(|error| format!("{text:?} is no length of time such as 30s or 5m: {error}"))?;
-        let (min, max) = (Duration::from_secs(MIN_SECS), Duration::from_secs(MAX_SECS));
+        let (min, max) = (
+            Duration::from_millis(MIN_MILLIS),
+            Duration::from_millis(MAX_MILLIS),
+        );
         if length < min || length > max {
             let min = humantime::format_duration(min);
             return Err(format!("{text:?} is not from {min} to 365days"));
@@ -144,19 +132,50 @@ impl<const MIN_SECS: u64> Span<MIN_SECS> {
     }
 }
 
-const MAX_SECS: u64 = 365 * 24 * 60 * 60;
-
-/// How many threads answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Threads {
-    /// As many as the machine, or the container's quota, has cores.
-    #[default]
-    Auto,
-    /// So many.
-    Count(Number<1, 1024>),
+impl<const MIN_MILLIS: u64> fmt::Display for Span<MIN_MILLIS> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", humantime::format_duration(self.0))
+    }
 }
 
-impl Serialize for Threads {
+impl<const MIN_MILLIS: u64> Serialize for Span<MIN_MILLIS> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de, const MIN_MILLIS: u64> Deserialize<'de> for Span<MIN_MILLIS> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Parsed {
+            expecting: "a length of time with its unit, as in 30s or 5m",
+            parse: Self::parse,
+        })
+    }
+}
+
+const MAX_MILLIS: u64 = 365 * 24 * 60 * 60 * 1000;
+
+/// A number from 1 to `MAX`, or one that is found out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AutoOr<const MAX: u32> {
+    /// It is found out.
+    #[default]
+    Auto,
+    /// This one.
+    Count(Number<1, MAX>),
+}
+
+/// How many threads answer: as many as the machine, or the container's quota, has cores; or so many.
+pub type Threads = AutoOr<1024>;
+
+/// How many replicas share limits: as many as the shared store knows of; or so many.
+pub type Replicas = AutoOr<10_000>;
+
+impl<const MAX: u32> AutoOr<MAX> {
+    const RANGE: Range = Range { min: 1, max: MAX };
+}
+
+impl<const MAX: u32> Serialize for AutoOr<MAX> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Auto => serializer.serialize_str("auto"),
@@ -165,43 +184,50 @@ impl Serialize for Threads {
     }
 }
 
-impl<'de> Deserialize<'de> for Threads {
+impl<'de, const MAX: u32> Deserialize<'de> for AutoOr<MAX> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ThreadsVisitor)
+        deserializer.deserialize_any(AutoOrVisitor::<MAX>)
     }
 }
 
-struct ThreadsVisitor;
+struct AutoOrVisitor<const MAX: u32>;
 
-impl ThreadsVisitor {
-    const RANGE: Range = Range { min: 1, max: 1024 };
-}
-
-impl Visitor<'_> for ThreadsVisitor {
-    type Value = Threads;
+impl<const MAX: u32> Visitor<'_> for AutoOrVisitor<MAX> {
+    type Value = AutoOr<MAX>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("auto or ")?;
-        Self::RANGE.expecting(f)
+        AutoOr::<MAX>::RANGE.expecting(f)
     }
 
-    fn visit_u64<E: Error>(self, number: u64) -> Result<Threads, E> {
-        match Self::RANGE.visit_u64::<E>(number) {
-            Ok(count) => Ok(Threads::Count(Number::clamped(count))),
+    fn visit_u64<E: Error>(self, number: u64) -> Result<AutoOr<MAX>, E> {
+        match AutoOr::<MAX>::RANGE.visit_u64::<E>(number) {
+            Ok(count) => Ok(AutoOr::Count(Number::clamped(count))),
             Err(_) => Err(E::invalid_value(Unexpected::Unsigned(number), &self)),
         }
     }
 
-    fn visit_i64<E: Error>(self, number: i64) -> Result<Threads, E> {
+    fn visit_i64<E: Error>(self, number: i64) -> Result<AutoOr<MAX>, E> {
         Err(E::invalid_value(Unexpected::Signed(number), &self))
     }
 
-    fn visit_str<E: Error>(self, text: &str) -> Result<Threads, E> {
+    fn visit_str<E: Error>(self, text: &str) -> Result<AutoOr<MAX>, E> {
         match text {
-            "auto" => Ok(Threads::Auto),
+            "auto" => Ok(AutoOr::Auto),
             _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
         }
     }
+}
+
+/// Where counters are kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StoreKind {
+    /// In this process.
+    #[default]
+    Memory,
+    /// In a Redis that all replicas share.
+    Redis,
 }
 
 /// Which response headers tell the client about the limit.
@@ -286,7 +312,7 @@ pub(super) mod named {
     use serde::{Deserializer, Serializer};
 
     use super::Parsed;
-    use crate::model::{Algorithm, DeniedHits};
+    use crate::model::{Algorithm, DeniedHits, OnStoreFailure};
 
     pub(in crate::config) trait Named: Copy + 'static {
         const ALL: &'static [Self];
@@ -301,6 +327,13 @@ pub(super) mod named {
     }
 
     impl Named for DeniedHits {
+        const ALL: &'static [Self] = &Self::ALL;
+        fn name(self) -> &'static str {
+            self.name()
+        }
+    }
+
+    impl Named for OnStoreFailure {
         const ALL: &'static [Self] = &Self::ALL;
         fn name(self) -> &'static str {
             self.name()

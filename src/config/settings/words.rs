@@ -1,13 +1,19 @@
 //! What serde says of a value, in the words of operators, with a hint where there is one.
 
+use super::redis_url::{REFUSED, without_passwords};
 use crate::config::report::Said;
 use crate::config::suggest::{nearest, one_of, quoted};
 
 /// The same in plain words.
 pub(super) fn explain(message: &str) -> Said {
+    if message.starts_with(REFUSED) {
+        return message.into();
+    }
+    // What was written may be an address in the wrong place.
+    let message = &without_passwords(message);
     wrong_kind(message)
         .or_else(|| wrong_name(message))
-        .unwrap_or_else(|| message.into())
+        .unwrap_or_else(|| message.as_str().into())
 }
 
 /// ``unknown field `a`, expected `b` or `c` `` and its like.
