@@ -39,7 +39,11 @@ local function charge(state, hits)
   state.count = min(state.count + hits, SATURATED)
 end
 
-local function refund(state, hits)
+-- With `charged`: gives back hits that were charged then, which was in this window.
+local function refund(state, hits, _, _, charged)
+  if charged and state.count == SATURATED then
+    return
+  end
   state.count = max(state.count - hits, 0)
 end
 

@@ -47,6 +47,13 @@ impl Counter for FixedWindow {
         }
     }
 
+    fn give_back(&mut self, quota: &Quota, hits: u64, at: Timestamp, now: Timestamp) {
+        let charged_in = div(at.as_millis(), quota.window().millis());
+        if charged_in == self.id && (1..SATURATED).contains(&self.used(quota, now)) {
+            self.count = self.count.saturating_sub(hits);
+        }
+    }
+
     fn falls_to(&self, quota: &Quota, target: u64, now: Timestamp) -> Timestamp {
         if self.used(quota, now) > target {
             self.end(quota)

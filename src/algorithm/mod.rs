@@ -48,6 +48,14 @@ pub trait Counter {
     /// Takes hits back, the newest first, at most what is charged and still counted.
     fn refund(&mut self, quota: &Quota, hits: u64, now: Timestamp);
 
+    /// Takes back hits that were charged at `at`, and no others: what else was charged, before or
+    /// since, counts on as if these had never been. At most what is still counted of that time
+    /// (the window, cell or millisecond that `at` lies in), so nothing once it is over.
+    ///
+    /// For hits that passed: of a count that has saturated nothing comes back, since what it would
+    /// be without them is not known. A refund that came in between may have taken some of them.
+    fn give_back(&mut self, quota: &Quota, hits: u64, at: Timestamp, now: Timestamp);
+
     /// From when on no more than `target` hits are counted if nothing else is charged; `now` if
     /// that is so already. At a target of 0 the state is then as good as a new one.
     fn falls_to(&self, quota: &Quota, target: u64, now: Timestamp) -> Timestamp;
@@ -108,6 +116,20 @@ pub fn lands(quota: &Quota, hits: Hits, over: bool, denied: bool) -> bool {
     }
 }
 
+/// The hits that have to be given back if a query turns out to be denied by a check that was
+/// decided elsewhere, given that these were over or not; 0 if they stay, or were never charged.
+#[must_use]
+pub fn comes_back(quota: &Quota, hits: Hits, over: bool) -> u64 {
+    match hits {
+        Hits::Charge(count)
+            if lands(quota, hits, over, false) && !lands(quota, hits, over, true) =>
+        {
+            count.min(SATURATED)
+        }
+        Hits::Charge(_) | Hits::Peek | Hits::Refund(_) => 0,
+    }
+}
+
 /// Charges or gives back what `hits` says.
 pub fn apply(counter: &mut (impl Counter + ?Sized), quota: &Quota, hits: Hits, now: Timestamp) {
     match hits {
@@ -152,6 +174,8 @@ pub fn report(
     }
 }
 
-fn never_refills(quota: &Quota) -> bool {
+/// Whether this is a bucket without refill. Nothing passes it, and it is never charged.
+#[must_use]
+pub fn never_refills(quota: &Quota) -> bool {
     quota.algorithm() == Algorithm::TokenBucket && quota.limit() == 0
 }

@@ -12,7 +12,8 @@
 --   the one before it: a clock that steps back then still finds the newest time.
 --
 -- Nothing is written before `write`, but where a refund reaches beyond the newest member. No call
--- takes longer than O(log n).
+-- takes longer than O(log n), but for giving back what was charged earlier than the newest: the
+-- sums of all that came since, a bounded number of members, are written anew.
 
 local ttl = ...
 local floor, max, min = math.floor, math.max, math.min
@@ -22,6 +23,8 @@ local SUMS = 4503599627370496
 local VERSION, FORMAT, SIZE = 1, '>BI6I7', 14
 -- As memory's logs: room for as many members as the limit, but for so many in any case.
 local FEW, MANY = 64, 100000
+-- So many later members are rewritten when an earlier one gives back, and no more.
+local LATER = 2000
 
 local function text(number)
   return string.format('%.0f', number)
@@ -218,6 +221,14 @@ local function find(state, target)
   return high, at, sum
 end
 
+-- Reads the log anew after it was changed in Redis.
+local function reload(state)
+  local anew = load(nil, state.window, state.now, state.key)
+  for _, field in ipairs({ 'newest', 'total', 'stored', 'previous', 'before', 'base', 'gone' }) do
+    state[field] = anew[field]
+  end
+end
+
 -- Takes back more than the newest member holds, in Redis, and reads the log anew.
 local function refund_deep(state, left)
   write(state)
@@ -233,16 +244,64 @@ local function refund_deep(state, left)
     -- A later time than any member's is kept, with nothing of its own.
     call('ZADD', key, text(newest), member(newest, total))
   end
-  local anew = load(nil, state.window, state.now, key)
-  for _, field in ipairs({ 'newest', 'total', 'stored', 'previous', 'before', 'base', 'gone' }) do
-    state[field] = anew[field]
-  end
+  reload(state)
 end
 
-local function refund(state, hits)
+-- The member of an earlier time gives hits back, and the sums of those after it follow, in Redis.
+-- Where there are too many of those, or one that is not known, nothing is given back.
+local function give_back(state, hits, charged)
+  write(state)
+  local key, from = state.key, text(charged)
+  local old = call('ZRANGEBYSCORE', key, from, '+inf', 'LIMIT', 0, LATER + 2)
+  local before = call('ZREVRANGEBYSCORE', key, '(' .. from, '-inf', 'LIMIT', 0, 1)[1]
+  local at, sum = parse(old[1] or '')
+  local earlier, base = 0, 0
+  if before then
+    earlier, base = parse(before)
+  end
+  if at ~= charged or not earlier or #old > LATER + 1 then
+    return
+  end
+  local own = (sum - base) % SUMS
+  local back = min(hits, own)
+  if back == 0 or own >= SATURATED then
+    return
+  end
+  local new = {}
+  for i, name in ipairs(old) do
+    local its_at, its_sum = parse(name)
+    if not its_at then
+      return
+    end
+    if i > 1 or back < own then
+      new[#new + 1] = text(its_at)
+      new[#new + 1] = member(its_at, (its_sum - back) % SUMS)
+    end
+  end
+  call('ZADD', key, unpack(new))
+  call('ZREM', key, unpack(old))
+  reload(state)
+end
+
+-- With `charged`: gives back hits that were charged then, from the member of that time.
+local function refund(state, hits, _, _, charged)
   if state.count then
     state.count = max(state.count - hits, 0)
     return
+  end
+  if charged then
+    if charged < state.cut or charged > state.newest then
+      return
+    end
+    if charged < state.newest then
+      give_back(state, hits, charged)
+      return
+    end
+    local own = (state.total - state.before) % SUMS
+    if own >= SATURATED then
+      return
+    end
+    hits = min(hits, own)
   end
   local left = min(hits, used(state))
   if left == 0 then

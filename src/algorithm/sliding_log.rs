@@ -168,6 +168,31 @@ impl Counter for SlidingLog {
         }
     }
 
+    fn give_back(&mut self, quota: &Quota, hits: u64, at: Timestamp, now: Timestamp) {
+        let stale = self.stale(quota, now);
+        let found = self
+            .members
+            .binary_search_by_key(&at.as_millis(), |member| member.at);
+        let Some(index) = found.ok().filter(|&index| index >= stale) else {
+            return;
+        };
+        let before = self.total_before(index);
+        let own = self
+            .members
+            .get(index)
+            .map_or(0, |member| member.total.wrapping_sub(before));
+        let back = hits.min(own);
+        if own >= SATURATED || back == 0 {
+            return;
+        }
+        for member in self.members.range_mut(index..) {
+            member.total = member.total.wrapping_sub(back);
+        }
+        if back == own {
+            self.members.remove(index);
+        }
+    }
+
     fn falls_to(&self, quota: &Quota, target: u64, now: Timestamp) -> Timestamp {
         if self.used(quota, now) <= target {
             return now;

@@ -88,9 +88,17 @@ local function charge(state, hits)
   cells[1] = charged
 end
 
-local function refund(state, hits)
-  local cells = state.cells
-  for i = 1, state.live do
+-- With `charged`: gives back hits that were charged then, from the cell of that time.
+local function refund(state, hits, _, _, charged)
+  local cells, first, last = state.cells, 1, state.live
+  if charged then
+    first = state.newest - floor(charged / state.cell_millis) + 1
+    if first < 1 or first > last or cells[first] == SATURATED then
+      return
+    end
+    last = first
+  end
+  for i = first, last do
     local back = min(cells[i], hits)
     cells[i] = cells[i] - back
     state.sum = state.sum - back

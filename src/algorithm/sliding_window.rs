@@ -3,6 +3,8 @@
 //! For limits too large for a log of every charge. Never admits more than the log would; may give
 //! a hit back up to a tenth of a window later.
 
+use std::ops::RangeInclusive;
+
 use super::Counter;
 use super::arithmetic::div;
 use crate::clock::Timestamp;
@@ -36,7 +38,7 @@ impl SlidingWindow {
     }
 
     /// Numbers of the cells that count at `now` and may hold something, the oldest first.
-    fn live(&self, quota: &Quota, now: Timestamp) -> impl DoubleEndedIterator<Item = u64> + use<> {
+    fn live(&self, quota: &Quota, now: Timestamp) -> RangeInclusive<u64> {
         let oldest = self.cell_at(quota, now).saturating_sub(CELLS_PER_WINDOW);
         oldest..=self.newest
     }
@@ -80,6 +82,14 @@ impl Counter for SlidingWindow {
             let back = self.cell(number).min(left);
             self.set(number, self.cell(number).saturating_sub(back));
             left = left.saturating_sub(back);
+        }
+    }
+
+    fn give_back(&mut self, quota: &Quota, hits: u64, at: Timestamp, now: Timestamp) {
+        let number = div(at.as_millis(), Self::cell_millis(quota));
+        let charged = self.cell(number);
+        if charged < SATURATED && self.live(quota, now).contains(&number) {
+            self.set(number, charged.saturating_sub(hits));
         }
     }
 

@@ -3,14 +3,15 @@
 -- Returns functions on one key's state, most of which also take the quota's limit and burst.
 -- `load` reads it (raw: the key's string, or false) and returns nil if the string is not one it
 -- knows. Stored: version, tokens, rest, when the two were true, from when on the bucket counts as
--- new; 24 bytes. The last is stored since a limit may change: what expires is what was promised
--- when it was charged, not what a later quota makes of it.
+-- new, the fullest it has lately been; 29 bytes. When it is new is stored since a limit may change:
+-- what expires is what was promised when it was charged, not what a later quota makes of it.
 
 local floor, max, min = math.floor, math.max, math.min
 local SATURATED = 4294967296
 local LONGEST_WAIT = 281474976710656
 local HALF = 65536
-local VERSION, FORMAT, SIZE = 1, '>Bi5I5I6I7', 24
+local SPAN = 256
+local VERSION, FORMAT, SIZE = 1, '>Bi5I5I6I7i5', 29
 
 -- Quotient and rest of (a * b + c) / d for a < 2^34, b <= 2^35, c < 2^37, 0 < d <= 2^35. No
 -- intermediate value passes 2^53: `a` is split at 16 bits. A quotient above 2^53 is not exact, but
@@ -24,27 +25,31 @@ end
 
 local function load(raw, window, now)
   -- tokens = nil: a new key's bucket, full by whatever quota asks.
-  local state = { tokens = nil, rest = 0, last = now, expires = 0, window = window, now = now }
+  local state = {
+    tokens = nil, rest = 0, last = now, expires = 0, peak = -SATURATED, window = window, now = now,
+  }
   if raw then
     if #raw ~= SIZE or string.byte(raw) ~= VERSION then
       return nil
     end
-    local _, tokens, rest, last, expires = struct.unpack(FORMAT, raw)
+    local _, tokens, rest, last, expires, peak = struct.unpack(FORMAT, raw)
     if expires > now then
       state.tokens, state.rest, state.last, state.expires = tokens, rest, last, expires
+      state.peak = peak
     end
   end
   return state
 end
 
 local function save(state)
-  return struct.pack(FORMAT, VERSION, state.tokens, state.rest, state.last, state.expires)
+  local tokens, rest, last = state.tokens, state.rest, state.last
+  return struct.pack(FORMAT, VERSION, tokens, rest, last, state.expires, state.peak)
 end
 
 local function copy(state)
   return {
     tokens = state.tokens, rest = state.rest, last = state.last, expires = state.expires,
-    window = state.window, now = state.now,
+    peak = state.peak, window = state.window, now = state.now,
   }
 end
 
@@ -91,22 +96,64 @@ local function falls_to(state, target, limit, burst)
   return last + min(wait, LONGEST_WAIT)
 end
 
-local function charge(state, hits, limit, burst)
+-- The bucket is about to be changed: as it is at `now`, and the fullest it has been since the span
+-- of that time began.
+local function touch(state, limit, burst)
   local tokens, rest, last = at(state, limit, burst)
+  local level = rest > 0 and tokens + 1 or tokens
+  if level > state.peak or floor(last / SPAN) ~= floor(state.last / SPAN) then
+    state.peak = level
+  end
+  return tokens, rest, last
+end
+
+local function charge(state, hits, limit, burst)
+  local tokens, rest, last = touch(state, limit, burst)
   state.tokens, state.rest, state.last = max(tokens - hits, -SATURATED), rest, last
   state.expires = falls_to(state, 0, limit, burst)
 end
 
-local function refund(state, hits, limit, burst)
+-- At most so much of hits that were charged at `charged` would have spilled since: tokens, and
+-- units of 1/window. token_bucket.rs says why that is not to come back.
+local function spilled(state, hits, limit, burst, charged)
+  if charged > state.last then
+    -- Not charged to this state, which is younger.
+    return hits, 0
+  end
   local tokens, rest, last = at(state, limit, burst)
-  local missing = burst - tokens
-  if missing == 0 then
+  local room = 0
+  if floor(charged / SPAN) == floor(state.last / SPAN) then
+    local level = rest > 0 and tokens + 1 or tokens
+    room = max(burst - max(state.peak, level), 0)
+  end
+  local elapsed, whole, part = last - charged, hits, 0
+  if elapsed <= state.window then
+    whole, part = mul_add_div(limit, elapsed, 0, state.window)
+  end
+  if whole >= hits - room then
+    return max(hits - room, 0), 0
+  end
+  return whole, part
+end
+
+-- With `charged`: gives back hits that were charged then.
+local function refund(state, hits, limit, burst, charged)
+  if used(state, limit, burst) == 0 then
     return
   end
-  if hits >= missing then
-    tokens, rest = burst, 0
-  else
-    tokens = tokens + hits
+  local whole, part = 0, 0
+  if charged then
+    whole, part = spilled(state, hits, limit, burst, charged)
+  end
+  local tokens, rest, last = touch(state, limit, burst)
+  if hits > whole then
+    tokens, rest = tokens + hits - whole, rest - part
+    if rest < 0 then
+      tokens, rest = tokens - 1, rest + state.window
+    end
+    if tokens >= burst then
+      tokens, rest = burst, 0
+    end
   end
   state.tokens, state.rest, state.last = tokens, rest, last
   state.expires = falls_to(state, 0, limit, burst)

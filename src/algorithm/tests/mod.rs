@@ -6,6 +6,7 @@
 )]
 
 mod cases;
+mod give_back;
 mod properties;
 pub(crate) mod reference;
 

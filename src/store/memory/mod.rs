@@ -10,7 +10,7 @@
 //!   dropped. When a shard is full, its further new keys share counters of fixed size
 //!   ([`overflow`]), a quarter of the table's memory at most: they may be denied too early, never
 //!   too late, and nobody can flush a counter.
-//! - Memory: 56 bytes a key and some 10 for the index; a `sliding_window` has 96 more, a
+//! - Memory: 64 bytes a key and some 10 for the index; a `sliding_window` has 96 more, a
 //!   `sliding_log` 56 and 16 for each charge that it has room for, at least 4. The logs together
 //!   are bounded too ([`logs`]).
 //! - A lock is held for one query, or for the sweep of one shard.
@@ -46,6 +46,7 @@ use self::stats::Gauges;
 pub use self::stats::MemoryStats;
 use self::transaction::{Prints, Transaction};
 use self::verdict::{Judgement, Moment};
+use crate::algorithm::comes_back;
 use crate::clock::Timestamp;
 use crate::model::{Check, Decision, Key, Quota, Verdict, Verdicts, denies};
 
@@ -151,6 +152,23 @@ impl MemoryStore {
         let mut verdicts = Verdicts::new();
         verdicts.push(verdict);
         Decision { verdicts, denied }
+    }
+
+    /// Gives back what these checks were charged at `at`, as their verdicts said, since a check that
+    /// was decided elsewhere denies the request; see
+    /// [`Counter::give_back`](crate::algorithm::Counter::give_back).
+    ///
+    /// For checks that passed; what stays whoever denies (`debt`, `charged`, refunds) stays. Shared
+    /// counters give nothing back.
+    pub fn give_back(&self, checks: &[Check], at: Timestamp, now: Timestamp) {
+        for check in checks {
+            let hits = comes_back(&check.quota, check.hits, false);
+            if hits > 0 {
+                let print = self.hasher.fingerprint(&check.key);
+                self.lock(print)
+                    .give_back(print, &check.quota, hits, at, now);
+            }
+        }
     }
 
     /// What [`MemoryStore::decide`] would answer to this check alone. Charges nothing.

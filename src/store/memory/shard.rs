@@ -238,6 +238,36 @@ impl Shard {
         }
     }
 
+    /// Gives back hits that were charged at `at`.
+    pub(super) fn give_back(
+        &mut self,
+        print: Fingerprint,
+        quota: &Quota,
+        hits: u64,
+        at: Timestamp,
+        now: Timestamp,
+    ) {
+        let now = self.not_before(now);
+        let Some(entry) = self.table.find(print) else {
+            if self.overflow.find_live(print, quota, now).is_some() {
+                count(&self.gauges.overflow_refunds_ignored);
+            }
+            return;
+        };
+        let used = |state: &State| state.used(quota, now) > 0;
+        if !self.table.state(entry).is_some_and(used) {
+            return;
+        }
+        self.table.update(entry, |state| {
+            state.give_back(quota, hits, at, now);
+            state.falls_to(quota, 0, now)
+        });
+        let spot = Spot::Entry(entry);
+        if self.is_void(spot, now) {
+            self.forget(print, spot, now);
+        }
+    }
+
     /// Whether a key's counter says no more than none would: nothing ever landed on it, or
     /// everything has been given back.
     pub(super) fn is_void(&self, spot: Spot, now: Timestamp) -> bool {

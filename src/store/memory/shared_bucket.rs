@@ -52,6 +52,9 @@ impl Counter for SharedBucket {
     /// Nothing: the hits may be another key's.
     fn refund(&mut self, _quota: &Quota, _hits: u64, _now: Timestamp) {}
 
+    /// Nothing, likewise.
+    fn give_back(&mut self, _quota: &Quota, _hits: u64, _at: Timestamp, _now: Timestamp) {}
+
     fn falls_to(&self, quota: &Quota, target: u64, now: Timestamp) -> Timestamp {
         if self.used(quota, now) <= target {
             return now;

@@ -116,6 +116,10 @@ impl Counter for State {
         self.counter_mut().refund(quota, hits, now);
     }
 
+    fn give_back(&mut self, quota: &Quota, hits: u64, at: Timestamp, now: Timestamp) {
+        self.counter_mut().give_back(quota, hits, at, now);
+    }
+
     fn falls_to(&self, quota: &Quota, target: u64, now: Timestamp) -> Timestamp {
         self.counter().falls_to(quota, target, now)
     }

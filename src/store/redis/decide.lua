@@ -9,15 +9,18 @@
 --   now      6 bytes  milliseconds since the epoch by which to decide; 0: this server's clock
 --   jitter   4 bytes  thousandths of its time to live by which every key outlives its state
 --   queries  2 bytes  how many follow; each:
---     enforce  1 byte   0: nothing is denied, so what passes is charged even beside what is over
+--     enforce  1 byte   1; 0: nothing is denied, so what passes is charged even beside what is
+--                       over; 2: nothing is judged, and acts are of those that have a time
 --     checks   2 bytes  how many follow; each:
 --       key      2 bytes  position in KEYS
 --       kind     1 byte   1 fixed_window, 2 sliding_window, 3 sliding_log, 4 token_bucket
 --       act      1 byte   0 nothing, 1 charge if it passes and the query is not denied, 2 charge,
---                         3 refund
+--                         3 refund; with a time 0 and 3, the refund being of then, and
+--                         4 give back what was charged then, 5 charge what was let pass then
 --       role     1 byte   0 plain, 1 shadow, 2 quota, 3 both
 --       hits     5 bytes
---       most     6 bytes  signed: the highest count at which the hits pass; -1 if they never do
+--       most     6 bytes  signed: the highest count at which the hits pass; -1 if they never do;
+--                         the time, where acts have one, in milliseconds since the epoch
 --       window   5 bytes  milliseconds
 --       limit    4 bytes
 --       burst    4 bytes
@@ -38,7 +41,8 @@
 local pack, parse = struct.pack, struct.unpack
 local call, floor, max, min = redis.call, math.floor, math.max, math.min
 local CHECK, VERDICT = '>I2BBBI5i6I5I4I4', '>BI5I7'
-local IF_PASSED, ALWAYS, REFUND = 1, 2, 3
+local IF_PASSED, ALWAYS, REFUND, GIVE_BACK, LATE = 1, 2, 3, 4, 5
+local AFTERWARDS, FIXED_WINDOW = 2, 1
 -- A server whose clock is so far behind, as after a failover, still finds a window that is over.
 local GRACE = 1000
 local LONGEST = 2 ^ 60
@@ -144,6 +148,42 @@ for query = 1, queries do
   local enforce, checks
   enforce, checks, at = parse('>BI2', body, at)
   local denied, quotas, exhausted, twice, refunds = false, 0, 0, false, false
+  local head = #out + 1
+  out[head] = '\0'
+
+  -- What lands or leaves afterwards does so check by check, whatever the counts are. In a fixed
+  -- window that is over there is nothing to be done.
+  for _ = 1, enforce == AFTERWARDS and checks or 0 do
+    local key, kind, act, role, hits, time, window, limit, burst
+    key, kind, act, role, hits, time, window, limit, burst, at = parse(CHECK, body, at)
+    local state = states[key] or open(key, kind, window)
+    if state.unreadable then
+      out[#out + 1] = pack(VERDICT, 4, 0, state.ends - now)
+    else
+      local algorithm = state.algorithm
+      local counted = algorithm.used(state, limit, burst)
+      local lands = act > 0 and (kind ~= FIXED_WINDOW or floor(time / window) == state.id)
+      if lands and (act == LATE or counted > 0) then
+        if act == LATE then
+          algorithm.charge(state, hits, limit, burst)
+        else
+          algorithm.refund(state, hits, limit, burst, act == GIVE_BACK and time or nil)
+        end
+        state.dirty = true
+        if expiry(state) <= now then
+          call('DEL', KEYS[key])
+          raws[key] = false
+          state = open(key, kind, window)
+        end
+        counted = algorithm.used(state, limit, burst)
+      end
+      local reset = algorithm.resets_at(state, limit, burst)
+      out[#out + 1] = pack(VERDICT, 0, counted, max(reset - now, 0))
+    end
+  end
+  if enforce == AFTERWARDS then
+    checks = 0
+  end
 
   -- Judge, each check on top of those before it. Nothing is written.
   for i = 1, checks do
@@ -179,7 +219,9 @@ for query = 1, queries do
     end
   end
   denied = enforce == 1 and (denied or (quotas > 0 and quotas == exhausted))
-  out[#out + 1] = denied and '\1' or '\0'
+  if denied then
+    out[head] = '\1'
+  end
 
   -- Charge what lands, check by check, and tell what each one leaves behind.
   for i = 1, checks do

@@ -24,6 +24,8 @@ mod secret;
 mod sentinel;
 mod slot;
 mod slots;
+#[cfg(test)]
+mod tests;
 mod tls;
 mod wire;
 

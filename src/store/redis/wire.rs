@@ -8,7 +8,7 @@ use std::hash::BuildHasher;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
-use crate::algorithm::{capacity, lands, passes_at};
+use crate::algorithm::{capacity, comes_back, lands, never_refills, passes_at};
 use crate::clock::Timestamp;
 use crate::model::{
     Algorithm, Check, Decision, Hits, Quota, Role, SATURATED, Source, Verdict, Verdicts,
@@ -71,17 +71,65 @@ impl Call {
     /// # Errors
     /// If there are too many; nothing is added then.
     pub fn push(&mut self, checks: &[Check], enforce: bool) -> Result<(), Full> {
-        let count = u16::try_from(checks.len()).map_err(|_too_many| Full)?;
-        let total = self.checks.checked_add(count).ok_or(Full)?;
-        self.queries = self.queries.checked_add(1).ok_or(Full)?;
-        self.checks = total;
-        if let Some(place) = self.body.get_mut(COUNT) {
-            place.copy_from_slice(&self.queries.to_be_bytes());
-        }
-        self.put(enforce.into(), 1);
-        self.put(count.into(), 2);
+        self.begin(checks, enforce.into())?;
         for check in checks {
-            self.put_check(check);
+            self.put_check(check, act(&check.quota, check.hits), most(check));
+        }
+        Ok(())
+    }
+
+    /// Adds a query that gives back what these checks were charged at `at`, on the server's clock
+    /// as their verdicts said, since a check that was decided elsewhere denies the request; see
+    /// [`Counter::give_back`](crate::algorithm::Counter::give_back).
+    ///
+    /// For checks that passed; what stays whoever denies (`debt`, `charged`, refunds) stays. The
+    /// decision has a verdict for each check, with what is left behind.
+    ///
+    /// # Errors
+    /// If there are too many; nothing is added then.
+    pub fn give_back(&mut self, checks: &[Check], at: Timestamp) -> Result<(), Full> {
+        self.begin(checks, AFTERWARDS)?;
+        for check in checks {
+            let act = match comes_back(&check.quota, check.hits, false) {
+                0 => NOTHING,
+                _ => GIVE_BACK,
+            };
+            self.put_check(check, act, at.as_millis());
+        }
+        Ok(())
+    }
+
+    /// Adds a query that is judged as [`Call::push`] has it, and charges nothing.
+    ///
+    /// # Errors
+    /// If there are too many; nothing is added then.
+    pub fn attempt(&mut self, checks: &[Check]) -> Result<(), Full> {
+        self.begin(checks, true.into())?;
+        for check in checks {
+            self.put_check(check, NOTHING, most(check));
+        }
+        Ok(())
+    }
+
+    /// Adds a query of what was decided without the server at `at`, on the server's clock as far as
+    /// that is known: charges that were let pass land now, whatever is counted and also above the
+    /// limit, and refunds too. A fixed window that is no longer the current one is left alone.
+    ///
+    /// The decision has a verdict for each check, never over, with what is left behind.
+    ///
+    /// # Errors
+    /// If there are too many; nothing is added then.
+    pub fn land(&mut self, checks: &[Check], at: Timestamp) -> Result<(), Full> {
+        self.begin(checks, AFTERWARDS)?;
+        for check in checks {
+            let act = match check.hits {
+                // Its state would never fade.
+                Hits::Charge(_) if never_refills(&check.quota) => NOTHING,
+                Hits::Charge(_) => LATE,
+                Hits::Peek => NOTHING,
+                Hits::Refund(_) => REFUND,
+            };
+            self.put_check(check, act, at.as_millis());
         }
         Ok(())
     }
@@ -104,19 +152,32 @@ impl Call {
         self.checks.into()
     }
 
-    fn put_check(&mut self, check: &Check) {
-        let (quota, hits) = (&check.quota, check.hits);
+    /// The head of a query; its checks are put next.
+    fn begin(&mut self, checks: &[Check], enforce: u64) -> Result<(), Full> {
+        let count = u16::try_from(checks.len()).map_err(|_too_many| Full)?;
+        let total = self.checks.checked_add(count).ok_or(Full)?;
+        self.queries = self.queries.checked_add(1).ok_or(Full)?;
+        self.checks = total;
+        if let Some(place) = self.body.get_mut(COUNT) {
+            place.copy_from_slice(&self.queries.to_be_bytes());
+        }
+        self.put(enforce, 1);
+        self.put(count.into(), 2);
+        Ok(())
+    }
+
+    fn put_check(&mut self, check: &Check, act: u64, most: u64) {
+        let quota = &check.quota;
         let key = self.position(check.key.as_bytes());
         self.put(key.into(), 2);
         self.put(kind(quota.algorithm()), 1);
-        self.put(act(quota, hits), 1);
+        self.put(act, 1);
         self.put(role(check.role), 1);
-        let cost = match hits {
+        let cost = match check.hits {
             Hits::Charge(hits) | Hits::Refund(hits) => hits.min(SATURATED),
             Hits::Peek => 0,
         };
         self.put(cost, 5);
-        let most = passes_at(quota, hits).map_or(NEVER, |most| most.min(ANY_COUNT));
         self.put(most, 6);
         self.put(quota.window().millis(), 5);
         self.put(quota.limit().into(), 4);
@@ -227,17 +288,22 @@ const fn kind(algorithm: Algorithm) -> u64 {
     }
 }
 
+/// The highest count at which the hits pass.
+fn most(check: &Check) -> u64 {
+    passes_at(&check.quota, check.hits).map_or(NEVER, |most| most.min(ANY_COUNT))
+}
+
 /// When the hits change the counter.
 fn act(quota: &Quota, hits: Hits) -> u64 {
     let (passed, denied) = (false, true);
     if matches!(hits, Hits::Refund(_)) {
-        3
+        REFUND
     } else if lands(quota, hits, !passed, denied) {
-        2
+        ALWAYS
     } else if lands(quota, hits, passed, !denied) {
-        1
+        IF_PASSED
     } else {
-        0
+        NOTHING
     }
 }
 
@@ -248,6 +314,16 @@ fn role(role: Role) -> u64 {
 /// Where the number of queries stands in a call.
 const COUNT: std::ops::Range<usize> = 10..12;
 
+/// In place of `enforce`: the query is of acts that have a time.
+const AFTERWARDS: u64 = 2;
+
+const NOTHING: u64 = 0;
+const IF_PASSED: u64 = 1;
+const ALWAYS: u64 = 2;
+const REFUND: u64 = 3;
+const GIVE_BACK: u64 = 4;
+const LATE: u64 = 5;
+
 /// The signed -1.
 const NEVER: u64 = u64::MAX;
 
@@ -257,142 +333,3 @@ const ANY_COUNT: u64 = 4 * SATURATED;
 const OVER: u64 = 1;
 const HOPELESS: u64 = 2;
 const UNREADABLE: u64 = 4;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{DeniedHits, KeyBuilder, OnStoreFailure, Unit, Window};
-
-    fn check(user: &str, hits: Hits) -> Check {
-        let window = Window::try_new(Unit::Minute, 1).unwrap();
-        let quota = Quota::fixed(5, window, DeniedHits::Free);
-        let mut key = KeyBuilder::new(b"d");
-        key.entry((b"user", false), (user.as_bytes(), false));
-        Check {
-            key: key.finish(&quota),
-            quota,
-            hits,
-            role: Role::default(),
-            on_store_failure: OnStoreFailure::Local,
-        }
-    }
-
-    #[test]
-    fn a_call_names_each_key_once() {
-        let mut call = Call::new("tollgate", None, 0);
-        let [ann, bob] = ["ann", "bob"].map(|user| check(user, Hits::Peek));
-        call.push(&[ann.clone(), bob.clone(), ann], true).unwrap();
-        call.push(&[bob], false).unwrap();
-        assert_eq!(
-            call.keys(),
-            [
-                b"tollgate:{d|user=ann}:window:60s".to_vec(),
-                b"tollgate:{d|user=bob}:window:60s".to_vec()
-            ]
-        );
-        assert_eq!(call.checks(), 4);
-    }
-
-    #[test]
-    fn a_call_reads_as_the_script_says() {
-        let mut call = Call::new("p", Some(Timestamp::from_millis(0x0102_0304)), 50);
-        let quota_check = Check {
-            role: Role {
-                shadow: false,
-                quota: true,
-            },
-            ..check("ann", Hits::Charge(3))
-        };
-        call.push(&[quota_check], true).unwrap();
-        let expected: [&[u8]; 7] = [
-            &[0, 0, 1, 2, 3, 4, 0, 0, 0, 50, 0, 1],
-            &[1, 0, 1],
-            &[0, 1, 1, 1, 2],
-            &[0, 0, 0, 0, 3],
-            &[0, 0, 0, 0, 0, 2],
-            &[0, 0, 0, 0xea, 0x60],
-            &[0, 0, 0, 5, 0, 0, 0, 5],
-        ];
-        assert_eq!(call.argument(), expected.concat());
-    }
-
-    #[test]
-    fn hits_that_never_pass_are_told_apart_from_those_that_do() {
-        let mut call = Call::new("p", None, 0);
-        call.push(&[check("ann", Hits::Charge(6))], true).unwrap();
-        assert_eq!(call.argument().get(25..31), Some(&[0xff; 6][..]));
-    }
-
-    #[test]
-    fn a_full_call_takes_nothing_more() {
-        let mut call = Call::new("p", None, 0);
-        let many = vec![check("ann", Hits::Peek); 65_535];
-        assert_eq!(call.push(&many, true), Ok(()));
-        let before = call.clone();
-        assert_eq!(call.push(&many[..1], true), Err(Full));
-        assert_eq!(call.argument(), before.argument());
-        assert_eq!(call.checks(), 65_535);
-    }
-
-    #[test]
-    fn a_reply_becomes_a_decision_for_each_query() {
-        let (ann, bob) = (
-            [check("ann", Hits::Charge(1))],
-            [check("bob", Hits::Charge(9))],
-        );
-        let reply: [&[u8]; 5] = [
-            &[0, 0, 0, 0, 3, 0xe8],
-            &[0],
-            &[0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0xea, 0x60],
-            &[1],
-            &[3, 0, 0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 7],
-        ];
-        let [first, second] = decode(&reply.concat(), [&ann[..], &bob[..]])
-            .unwrap()
-            .try_into()
-            .unwrap();
-        assert!(!first.denied);
-        assert_eq!(
-            first.verdicts[..],
-            [Verdict {
-                over: false,
-                remaining: 3,
-                counted: 2,
-                reset_millis: 60_000,
-                never: false,
-                source: Source::Store,
-                at: Timestamp::from_millis(1000),
-            }]
-        );
-        assert!(second.denied);
-        assert_eq!(
-            second.verdicts[..],
-            [Verdict {
-                over: true,
-                remaining: 0,
-                counted: 4,
-                reset_millis: 7,
-                never: true,
-                source: Source::Store,
-                at: Timestamp::from_millis(1000),
-            }]
-        );
-    }
-
-    #[test]
-    fn a_reply_that_does_not_fit_is_refused() {
-        let ann = [check("ann", Hits::Peek)];
-        let fits = [0; 20];
-        assert!(decode(&fits, [&ann[..]]).is_ok());
-        for short in 0..20 {
-            assert_eq!(
-                decode(&fits[..short], [&ann[..]]).unwrap_err(),
-                ReplyError::Short
-            );
-        }
-        assert_eq!(
-            decode(&[0; 23], [&ann[..]]).unwrap_err(),
-            ReplyError::Long(3)
-        );
-    }
-}

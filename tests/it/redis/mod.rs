@@ -7,6 +7,7 @@
 //!
 //! Time is simulated: the script is told when it is. `parity.rs` says how keys then expire.
 
+mod afterwards;
 mod behaviour;
 mod parity;
 mod server;
@@ -51,6 +52,12 @@ macro_rules! on_each_server {
 }
 
 on_each_server! {
+    afterwards::a_charge_given_back_leaves_no_key,
+    afterwards::a_log_rewrites_a_bounded_part_of_itself,
+    afterwards::what_a_denied_query_charges_anyway_is_not_given_back,
+    afterwards::what_others_charged_since_stays,
+    afterwards::what_was_let_pass_elsewhere_lands_above_the_limit,
+    afterwards::what_was_let_pass_in_a_window_that_is_over_is_dropped,
     behaviour::a_key_holds_little,
     behaviour::a_log_counts_at_an_earlier_time_what_it_counted_then,
     behaviour::a_log_is_found_however_long,

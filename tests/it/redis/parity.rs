@@ -11,9 +11,11 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{TestCaseResult, TestRunner};
 use tokio::runtime::Runtime;
-use tollgate::model::{Algorithm, MAX_LOG_LIMIT, Source, Verdict};
+use tollgate::clock::Timestamp;
+use tollgate::model::{Algorithm, Decision, MAX_LOG_LIMIT, Source, Verdict};
+use tollgate::store::MemoryStore;
 
-use super::server::name;
+use super::server::{Query, name};
 use super::{
     Check, DeniedHits, Hits, Quota, Redis, Role, SATURATED, START, Unit, Window, check, memory,
     memory_time,
@@ -60,7 +62,17 @@ struct History {
 struct Step {
     wait: Wait,
     /// Decided in one call by the script, one by one by the memory store.
-    queries: Vec<(Vec<Ask>, bool)>,
+    queries: Vec<Asked>,
+}
+
+#[derive(Clone, Debug)]
+enum Asked {
+    /// What these ask, enforced or not.
+    Query(Vec<Ask>, bool),
+    /// What an earlier query asked is given back, as if it had been asked so much later.
+    GiveBack(Index, i64),
+    /// What these ask lands, let pass so much earlier.
+    Land(Vec<Ask>, i64),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -102,6 +114,7 @@ async fn play(redis: &Redis, history: &History) -> TestCaseResult {
         expiries: HashMap::new(),
     };
     let mut clock = START;
+    let mut past = Vec::new();
     for step in &history.steps {
         clock = history.after(clock, step.wait);
         let now = memory_time(&memory, clock);
@@ -111,15 +124,15 @@ async fn play(redis: &Redis, history: &History) -> TestCaseResult {
         if history.expire {
             table.expire(now.as_millis()).await;
         }
-        let queries: Vec<(Vec<Check>, bool)> = step
+        let queries: Vec<Query> = step
             .queries
             .iter()
-            .map(|(asks, enforce)| (history.checks(asks), *enforce))
+            .map(|asked| history.query(asked, &past, now))
             .collect();
         table.mark(&queries).await;
-        let decisions = redis.decide(&queries, Some(now.as_millis()), JITTER).await;
-        for ((checks, enforce), shared) in queries.iter().zip(&decisions) {
-            let own = memory.decide(checks, *enforce, now);
+        let decisions = redis.run(&queries, Some(now.as_millis()), JITTER).await;
+        for (query, shared) in queries.iter().zip(&decisions) {
+            let own = by_memory(&memory, query, now);
             let told: Vec<Verdict> = shared
                 .verdicts
                 .iter()
@@ -131,8 +144,9 @@ async fn play(redis: &Redis, history: &History) -> TestCaseResult {
                     }
                 })
                 .collect();
-            prop_assert_eq!(&told[..], &own.verdicts[..], "at {}: {:#?}", now, checks);
+            prop_assert_eq!(&told[..], &own.verdicts[..], "at {}: {:#?}", now, query);
             prop_assert_eq!(shared.denied, own.denied);
+            past.push((query.checks().to_vec(), now));
         }
         table.note(&queries, now.as_millis()).await?;
         if history.expire {
@@ -141,6 +155,62 @@ async fn play(redis: &Redis, history: &History) -> TestCaseResult {
         }
     }
     Ok(())
+}
+
+/// What the memory store makes of it.
+fn by_memory(memory: &MemoryStore, query: &Query, now: Timestamp) -> Decision {
+    let change: &dyn Fn(&Check) = match query {
+        Query::Ask(checks, enforce) => return memory.decide(checks, *enforce, now),
+        Query::GiveBack(_, at) => &|check| {
+            memory.give_back(std::slice::from_ref(check), *at, now);
+        },
+        Query::Land(_, at) => &|check| land(memory, check, *at, now),
+    };
+    // What each one leaves behind, as it is told to whoever gives nothing back.
+    let verdicts = query.checks().iter().map(|check| {
+        change(check);
+        let nothing = Check {
+            hits: Hits::Refund(0),
+            ..check.clone()
+        };
+        memory.inspect(&nothing, now)
+    });
+    Decision {
+        verdicts: verdicts.collect(),
+        denied: false,
+    }
+}
+
+/// A debt lands as what was let pass elsewhere.
+fn land(memory: &MemoryStore, check: &Check, at: Timestamp, now: Timestamp) {
+    if check.hits == Hits::Peek {
+        return;
+    }
+    let quota = &check.quota;
+    let debt = Quota::try_new(
+        quota.limit(),
+        quota.window(),
+        quota.algorithm(),
+        DeniedHits::Debt,
+    );
+    let mut debt = debt.unwrap();
+    if quota.algorithm() == Algorithm::TokenBucket {
+        debt = debt.with_burst(quota.burst()).unwrap();
+    }
+    let check = Check {
+        quota: debt,
+        ..check.clone()
+    };
+    let window = quota.window().millis();
+    let peek = Check {
+        hits: Hits::Peek,
+        ..check.clone()
+    };
+    let ends = now + memory.inspect(&peek, now).reset_millis;
+    let current = ends.as_millis() / window - 1;
+    if quota.algorithm() != Algorithm::FixedWindow || at.as_millis() / window == current {
+        let _decision = memory.decide(&[check], true, now);
+    }
 }
 
 impl Table<'_> {
@@ -160,7 +230,7 @@ impl Table<'_> {
     }
 
     /// Gives the keys a time to live that the script never gives, to see which it writes.
-    async fn mark(&self, queries: &[(Vec<Check>, bool)]) {
+    async fn mark(&self, queries: &[Query]) {
         for key in names(queries) {
             if self.expiries.contains_key(&key) {
                 let line: [&[u8]; 3] = [b"PEXPIRE", &key, UNTOUCHED.as_bytes()];
@@ -170,7 +240,7 @@ impl Table<'_> {
     }
 
     /// Notes how long the keys that were written live.
-    async fn note(&mut self, queries: &[(Vec<Check>, bool)], now: u64) -> TestCaseResult {
+    async fn note(&mut self, queries: &[Query], now: u64) -> TestCaseResult {
         for key in names(queries) {
             let ttl = self.redis.ttl(&key).await;
             prop_assert_ne!(ttl, -1, "{:?} does not expire", key);
@@ -201,6 +271,23 @@ impl History {
             return clock;
         }
         clock.saturating_add_signed(wait).max(START / 2)
+    }
+
+    fn query(&self, asked: &Asked, past: &[(Vec<Check>, Timestamp)], now: Timestamp) -> Query {
+        let shifted = |time: Timestamp, millis: i64| {
+            Timestamp::from_millis(time.as_millis().saturating_add_signed(millis))
+        };
+        match asked {
+            Asked::Query(asks, enforce) => Query::Ask(self.checks(asks), *enforce),
+            Asked::GiveBack(which, later) => match past {
+                [] => Query::GiveBack(Vec::new(), now),
+                past => {
+                    let (checks, at) = which.get(past);
+                    Query::GiveBack(checks.clone(), shifted(*at, *later))
+                }
+            },
+            Asked::Land(asks, earlier) => Query::Land(self.checks(asks), shifted(now, -earlier)),
+        }
     }
 
     fn checks(&self, asks: &[Ask]) -> Vec<Check> {
@@ -258,14 +345,20 @@ fn history(algorithms: Vec<Algorithm>) -> impl Strategy<Value = History> {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let query = (
+    let asks = || {
         prop_oneof![
             3 => prop::collection::vec(ask(), 1..2),
             2 => prop::collection::vec(ask(), 2..5),
-        ],
-        prop::bool::weighted(0.85),
-    );
-    (wait(), prop::collection::vec(query, 1..4)).prop_map(|(wait, queries)| Step { wait, queries })
+        ]
+    };
+    let near = prop_oneof![4 => Just(0_i64), 1 => -3..4_i64, 1 => -2_000..2_000_i64];
+    let asked = prop_oneof![
+        6 => (asks(), prop::bool::weighted(0.85))
+            .prop_map(|(asks, enforce)| Asked::Query(asks, enforce)),
+        3 => (any::<Index>(), near).prop_map(|(which, later)| Asked::GiveBack(which, later)),
+        1 => (asks(), 0..3_000_i64).prop_map(|(asks, earlier)| Asked::Land(asks, earlier)),
+    ];
+    (wait(), prop::collection::vec(asked, 1..4)).prop_map(|(wait, queries)| Step { wait, queries })
 }
 
 fn window() -> impl Strategy<Value = Window> {
@@ -340,8 +433,8 @@ fn ask() -> impl Strategy<Value = Ask> {
 }
 
 /// Each key of some queries once.
-fn names(queries: &[(Vec<Check>, bool)]) -> Vec<Vec<u8>> {
-    let checks = queries.iter().flat_map(|(checks, _)| checks);
+fn names(queries: &[Query]) -> Vec<Vec<u8>> {
+    let checks = queries.iter().flat_map(Query::checks);
     let mut names: Vec<Vec<u8>> = checks.map(name).collect();
     names.sort_unstable();
     names.dedup();

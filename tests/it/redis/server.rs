@@ -12,6 +12,33 @@ use tollgate::store::redis::{Call, DECIDE, decode};
 
 use crate::topology::{Flavour, Single, every_key_expires};
 
+/// What a call asks, and of which checks.
+#[derive(Clone, Debug)]
+pub(super) enum Query {
+    /// To be decided; enforced or not.
+    Ask(Vec<Check>, bool),
+    /// To be given back, as charged at this time.
+    GiveBack(Vec<Check>, Timestamp),
+    /// To land, as let pass at this time.
+    Land(Vec<Check>, Timestamp),
+}
+
+impl Query {
+    pub(super) fn checks(&self) -> &[Check] {
+        match self {
+            Self::Ask(checks, _) | Self::GiveBack(checks, _) | Self::Land(checks, _) => checks,
+        }
+    }
+
+    fn add_to(&self, call: &mut Call) {
+        match self {
+            Self::Ask(checks, enforce) => call.push(checks, *enforce).unwrap(),
+            Self::GiveBack(checks, at) => call.give_back(checks, *at).unwrap(),
+            Self::Land(checks, at) => call.land(checks, *at).unwrap(),
+        }
+    }
+}
+
 /// A server with the script, and a client to it.
 #[derive(Debug)]
 pub(super) struct Redis {
@@ -72,12 +99,26 @@ impl Redis {
         now: Option<u64>,
         jitter: u32,
     ) -> Vec<Decision> {
+        let queries: Vec<Query> = queries
+            .iter()
+            .map(|(checks, enforce)| Query::Ask(checks.clone(), *enforce))
+            .collect();
+        self.run(&queries, now, jitter).await
+    }
+
+    /// Runs queries of any kind in one call.
+    pub(super) async fn run(
+        &self,
+        queries: &[Query],
+        now: Option<u64>,
+        jitter: u32,
+    ) -> Vec<Decision> {
         let mut call = Call::new(PREFIX, now.map(Timestamp::from_millis), jitter);
-        for (checks, enforce) in queries {
-            call.push(checks, *enforce).unwrap();
+        for query in queries {
+            query.add_to(&mut call);
         }
         let reply = self.call(&call).await.unwrap();
-        decode(&reply, queries.iter().map(|(checks, _)| checks.as_slice())).unwrap()
+        decode(&reply, queries.iter().map(Query::checks)).unwrap()
     }
 
     /// Decides one query.

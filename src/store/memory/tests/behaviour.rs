@@ -5,6 +5,36 @@ use crate::algorithm::tests::{at, quota};
 use crate::model::{Algorithm, Check, DeniedHits, Hits, Role, Source, Unit};
 
 #[test]
+fn what_is_given_back_leaves_no_counter() {
+    for algorithm in Algorithm::ALL {
+        let store = store(10);
+        let own = check("ann", hourly(algorithm, 9), Hits::Charge(3));
+        assert_eq!(ask(&store, &own, 5).counted, 3);
+        let charges = [own.clone(), check("bob", fixed(9), Hits::Charge(1))];
+        assert!(!store.decide(&charges, true, at(6)).denied);
+        store.give_back(&charges, at(6), at(6));
+        // What was charged at another time stays, and so does what a denied query charges anyway.
+        assert_eq!(store.inspect(&own, at(6)).counted, 3 + 3, "{algorithm}");
+        let debt = quota(algorithm, 9, (1, Unit::Hour), DeniedHits::Debt);
+        store.give_back(&[check("ann", debt, Hits::Charge(3))], at(5), at(6));
+        assert_eq!(store.stats().live_keys, 1, "{algorithm}");
+        store.give_back(&[own], at(5), at(6));
+        assert_eq!(store.stats().live_keys, 0, "{algorithm}");
+    }
+}
+
+#[test]
+fn a_shared_counter_gives_nothing_back() {
+    let store = store(1);
+    assert!(!ask(&store, &check("ann", fixed(9), Hits::Charge(1)), 0).over);
+    let late = check("bob", fixed(9), Hits::Charge(4));
+    assert_eq!(ask(&store, &late, 0).source, Source::Overflow);
+    store.give_back(std::slice::from_ref(&late), at(0), at(1));
+    assert_eq!(ask(&store, &late, 1).counted, 8);
+    assert_eq!(store.stats().overflow_refunds_ignored, 1);
+}
+
+#[test]
 fn a_denied_query_has_charged_nobody() {
     let store = store(1_000);
     let full = check("full", fixed(1), Hits::Charge(1));
