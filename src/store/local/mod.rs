@@ -293,15 +293,15 @@ impl fmt::Debug for LocalStore {
 type Checks = SmallVec<[Check; 4]>;
 type Shares = SmallVec<[Share; 4]>;
 
-/// A check by this replica's share. A bucket gives back by one that refills, though the share may
-/// have gone meanwhile: its counter would never expire otherwise.
+/// A check by this replica's share. Where that has gone, hits that were let pass before are given
+/// back to the whole bucket: one that never refills has no state to give back to.
 fn own(check: &Check, share: Share, hits: Hits) -> Check {
-    let least = u32::from(matches!(hits, Hits::Refund(_)));
-    let quota = check
-        .quota
-        .at_most(share.limit.max(least), share.burst.max(least));
+    let (limit, burst) = match hits {
+        Hits::Refund(_) if share.is_nothing() => (1, u32::MAX),
+        Hits::Charge(_) | Hits::Peek | Hits::Refund(_) => (share.limit, share.burst),
+    };
     Check {
-        quota,
+        quota: check.quota.at_most(limit, burst),
         hits,
         ..check.clone()
     }

@@ -104,6 +104,8 @@ fn a_bucket_whose_share_has_gone_still_gives_back_and_expires() {
     assert_eq!(drain(&store, &hit(Hits::Peek), START), 2);
     store.set_fleet(Fleet::new(5, [""; 0], "a"));
     assert!(!ask(&store, &hit(Hits::Refund(1)), START).over);
+    store.set_fleet(Fleet::new(2, [""; 0], "a"));
+    assert_eq!(counts(&store, &hit(Hits::Peek), START), (1, 1));
     (0..store.shards()).for_each(|_| store.sweep_next(at(START + 10 * MINUTE)));
     assert_eq!(store.stats().memory.live_keys, 0);
 }

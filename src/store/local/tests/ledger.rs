@@ -9,7 +9,7 @@ use super::{
     MINUTE, START, any_quota, any_wait, ask, at, check, drain, fixed, minutely, replicas, store,
 };
 use crate::model::{Algorithm, Check, DeniedHits, Hits};
-use crate::store::local::LocalStore;
+use crate::store::local::{Fleet, LocalStore};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
@@ -147,6 +147,17 @@ fn what_a_bucket_owes_comes_back_at_the_pace_of_its_share() {
     assert!(!ask(store, &hit, START).over);
     // 20 tokens a minute are this replica's.
     assert_eq!(taken(store, START + 30_000), [10]);
+}
+
+#[test]
+fn what_a_bucket_owes_anew_comes_back_at_the_pace_of_the_share_of_then() {
+    let store = &replicas(3, true)[0];
+    let hit = check("u", minutely(Algorithm::TokenBucket, 60), Hits::Charge(20));
+    assert!(!ask(store, &hit, START).over);
+    store.set_fleet(Fleet::alone());
+    let later = START + 2 * MINUTE;
+    assert!(!ask(store, &hit, later).over);
+    assert_eq!(taken(store, later + 10_000), [10]);
 }
 
 #[test]

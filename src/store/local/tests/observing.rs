@@ -1,11 +1,13 @@
 //! What the store's answers do to a replica's counts.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::{
     HOUR, MINUTE, START, ask, at, check, counts, drain, fixed, minutely, replicas, show, store,
 };
-use crate::model::{Algorithm, Check, Hits, OnStoreFailure, Source, Verdict};
+use crate::algorithm::tests::quota;
+use crate::model::{Algorithm, Check, DeniedHits, Hits, OnStoreFailure, Source, Unit, Verdict};
 use crate::store::local::{Fleet, LocalStore};
 
 fn one_of_three() -> LocalStore {
@@ -66,26 +68,67 @@ fn what_was_let_pass_here_is_never_lowered_while_it_counts() {
 }
 
 #[test]
+fn debts_made_here_are_never_lowered_before_the_last_has_faded() {
+    let debts = |algorithm| quota(algorithm, 10, (1, Unit::Minute), DeniedHits::Debt);
+    for (algorithm, wait, left) in [
+        (Algorithm::TokenBucket, 200_000, 2),
+        (Algorithm::SlidingLog, 80_000, 5),
+        (Algorithm::SlidingWindow, 90_000, 5),
+        (Algorithm::FixedWindow, 39_999, 35),
+    ] {
+        let store = store(100, 100);
+        let start = START / MINUTE * MINUTE + 20_000;
+        let cost = |hits| check("u", debts(algorithm), Hits::Charge(hits));
+        assert!(!ask(&store, &cost(30), start).over);
+        // The answer to the second says only when something passes again.
+        let between = match algorithm {
+            Algorithm::TokenBucket | Algorithm::FixedWindow => 0,
+            Algorithm::SlidingLog | Algorithm::SlidingWindow => 30_000,
+        };
+        assert!(ask(&store, &cost(5), start + between).over);
+        show(&store, &cost(1), 0, start + wait);
+        assert_eq!(
+            counts(&store, &cost(1), start + wait).0,
+            left,
+            "{algorithm}"
+        );
+    }
+}
+
+#[test]
+fn a_clock_that_steps_back_lets_no_answer_lower_what_was_let_pass() {
+    let store = store(100, 100);
+    let hit = check("u", fixed(30), Hits::Charge(5));
+    let edge = START / MINUTE * MINUTE + MINUTE;
+    show(&store, &hit, 1, edge);
+    // Counted in the window that has begun already.
+    assert_eq!(ask(&store, &hit, edge - 50_000).counted, 6);
+    show(&store, &hit, 1, edge + 50_000);
+    assert_eq!(counts(&store, &hit, edge + 50_000).0, 6);
+}
+
+#[test]
 fn answers_that_come_while_queries_are_decided_take_nothing_from_their_counts() {
     for algorithm in Algorithm::ALL {
-        let store = store(100, 100);
-        let hit = check("u", minutely(algorithm, 2_000), Hits::Charge(1));
-        let passed: usize = thread::scope(|scope| {
-            let deciding: Vec<_> = (0..2)
-                .map(|_| {
-                    scope.spawn(|| {
-                        let asked = (0..3_000).map(|_| ask(&store, &hit, START).over);
-                        asked.filter(|over| !over).count()
-                    })
-                })
-                .collect();
-            scope.spawn(|| (0..3_000).for_each(|n| show(&store, &hit, n % 7, START)));
-            deciding
-                .into_iter()
-                .map(|thread| thread.join().unwrap())
-                .sum()
+        let users: Vec<Check> = (0..5_000)
+            .map(|user| check(&user.to_string(), minutely(algorithm, 9), Hits::Charge(1)))
+            .collect();
+        let (store, current) = (store(20_000, 10), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for (index, hit) in users.iter().enumerate() {
+                    current.store(index, Ordering::Release);
+                    assert!(!ask(&store, hit, START).over);
+                }
+                current.store(users.len(), Ordering::Release);
+            });
+            while let Some(hit) = users.get(current.load(Ordering::Acquire)) {
+                show(&store, hit, 0, START);
+            }
         });
-        assert!((1_990..=2_000).contains(&passed), "{algorithm}: {passed}");
+        for hit in &users {
+            assert_eq!(counts(&store, hit, START), (1, 8), "{algorithm}");
+        }
     }
 }
 
