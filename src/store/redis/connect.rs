@@ -54,7 +54,8 @@ pub async fn connect(
     within: Duration,
 ) -> Result<(Connection, Reached), Failure> {
     let all = async {
-        let connection = dial(place, access, within).await?;
+        // On the heap: it is large, and done once.
+        let connection = Box::pin(dial(place, access, within)).await?;
         let reply = connection.command("INFO", Vec::new(), within).await?;
         let reached = greeting::read(place, &reply)?;
         Ok((connection, reached))
@@ -69,13 +70,17 @@ pub(super) async fn dial(
     access: &Access,
     within: Duration,
 ) -> Result<Connection, Failure> {
-    let (username, password) = credentials(access)?;
+    let Prepared {
+        username,
+        password,
+        tls,
+    } = prepared(place, access).await?;
     let hide = |failure| hidden(failure, password.as_ref());
     let config = Config {
         username,
         password: password.as_ref().map(|secret| secret.reveal().to_owned()),
         server: server(place, access.tls.as_ref()),
-        tls: tls_config(place, access.tls.as_ref())?,
+        tls,
         ..Config::default()
     };
     let connection = ConnectionConfig {
@@ -105,7 +110,7 @@ pub(super) async fn dial(
                 Ok(Err(error)) => diagnosis::failed(place, &error),
                 Ok(Ok(())) | Err(_) => diagnosis::lost(place, "the connection was closed"),
             };
-            return Err(hide(failure));
+            return Err(hide(with_scheme(failure, access)));
         }
         _connected = up.recv() => {}
     }
@@ -134,16 +139,32 @@ pub(super) async fn in_time<T>(
     match tokio::time::timeout(within, attempt).await {
         Ok(result) => result,
         Err(_elapsed) => {
-            let scheme = match access.tls {
-                Some(_) => "that it speaks TLS (else the scheme is redis://)",
-                None => "that it does not expect TLS (rediss://)",
-            };
             let detail = format!(
                 "{place} did not let us in within {within:?}: check the address, routes and firewall, \
-                 that the server is not held up, and {scheme}"
+                 and that the server is not held up"
             );
-            Err(Failure::new(FailureClass::Timeout, detail))
+            Err(with_scheme(
+                Failure::new(FailureClass::Timeout, detail),
+                access,
+            ))
         }
+    }
+}
+
+/// A failure to get in that tells little, with what it often comes from.
+fn with_scheme(failure: Failure, access: &Access) -> Failure {
+    let hint = match (failure.class, &access.tls) {
+        (FailureClass::Timeout | FailureClass::Reset, Some(_)) => {
+            "if it does not speak TLS, the scheme is redis://"
+        }
+        (FailureClass::Timeout | FailureClass::Reset, None) => {
+            "if it expects TLS, the scheme is rediss://"
+        }
+        _ => return failure,
+    };
+    Failure {
+        detail: format!("{}; {hint}", failure.detail),
+        ..failure
     }
 }
 
@@ -155,6 +176,32 @@ impl Drop for AbortOnDrop {
         if let Some(task) = &self.0 {
             task.abort();
         }
+    }
+}
+
+/// What is read from files.
+struct Prepared {
+    username: Option<String>,
+    password: Option<Secret>,
+    tls: Option<TlsConfig>,
+}
+
+/// Reads the files, not on a thread that answers requests: the system's authorities alone take
+/// milliseconds.
+async fn prepared(place: &Place, access: &Access) -> Result<Prepared, Failure> {
+    let (at, access) = (place.clone(), access.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let (username, password) = credentials(&access)?;
+        let tls = tls_config(&at, access.tls.as_ref())?;
+        Ok(Prepared {
+            username,
+            password,
+            tls,
+        })
+    });
+    match read.await {
+        Ok(result) => result,
+        Err(error) => Err(diagnosis::lost(place, &error.to_string())),
     }
 }
 

@@ -6,6 +6,7 @@
 //! limit, since one that is dropped by its caller is sent all the same.
 
 use std::fmt;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -92,13 +93,14 @@ impl Connection {
     /// script. Whether the call was carried out all the same,
     /// [`unexecuted`](super::FailureClass::unexecuted) says.
     pub async fn eval(&self, sha: &str, call: &Call, within: Duration) -> Result<Bytes, Failure> {
-        let sent = self.send("EVALSHA", arguments(sha, call), within);
+        let sent = pin!(self.send("EVALSHA", arguments(sha, call), within));
         self.text(self.unless_closed(sent).await?)
     }
 
     /// [`eval`](Self::eval) on the node that takes a slot over, after an
     /// [`Ask`](super::FailureClass::Ask): with `ASKING` right before it, whoever else uses this
-    /// connection.
+    /// connection. Unlike there, a call may be sent although its time is over, if the socket was so
+    /// full that it had to wait.
     ///
     /// # Errors
     /// As `eval`.
@@ -108,7 +110,7 @@ impl Connection {
         call: &Call,
         within: Duration,
     ) -> Result<Bytes, Failure> {
-        let sent = async {
+        let sent = pin!(async {
             let pipeline = self.client.pipeline();
             let both = pipeline.with_options(&options(within));
             let (ask, eval) = (command("ASKING"), command("EVALSHA"));
@@ -116,7 +118,7 @@ impl Connection {
             let _queued: Value = both.custom(ask, Vec::<Value>::new()).await?;
             let _queued: Value = both.custom(eval, arguments(sha, call)).await?;
             both.last().await
-        };
+        });
         self.text(self.unless_closed(sent).await?)
     }
 
@@ -131,7 +133,7 @@ impl Connection {
         within: Duration,
     ) -> Result<Reply, Failure> {
         let arguments = arguments.into_iter().map(Value::Bytes).collect();
-        let sent = self.send(name, arguments, within);
+        let sent = pin!(self.send(name, arguments, within));
         Ok(self.unless_closed(sent).await?.into())
     }
 
@@ -162,10 +164,11 @@ impl Connection {
     }
 
     /// A call's result, or why the connection was lost: what is sent on one that is lost would
-    /// wait for its time limit. To drop it then is safe, for nobody will ever send it.
+    /// wait for its time limit. To drop it then is safe, for nobody will ever send it. (Pinned by
+    /// the caller, since it is large and would be moved about otherwise.)
     async fn unless_closed(
         &self,
-        sent: impl Future<Output = Result<Value, Error>>,
+        sent: Pin<&mut impl Future<Output = Result<Value, Error>>>,
     ) -> Result<Value, Failure> {
         tokio::select! {
             biased;

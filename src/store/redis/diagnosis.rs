@@ -167,7 +167,7 @@ const fn sign(text: &'static str, class: FailureClass, advice: &'static str) -> 
 }
 
 /// In what servers say.
-const SIGNS: [Sign; 27] = [
+const SIGNS: [Sign; 28] = [
     sign(
         "NOSCRIPT",
         FailureClass::NoScript,
@@ -274,6 +274,11 @@ const SIGNS: [Sign; 27] = [
         "it is no cluster: use redis:// or start it with cluster-enabled yes",
     ),
     sign(
+        "SENTINEL",
+        FailureClass::MisConfigured,
+        "it is no sentinel: check the address, whose port usually is 26379",
+    ),
+    sign(
         "unknown command",
         FailureClass::MisConfigured,
         "Tollgate needs EVALSHA, SCRIPT LOAD and INFO: give it the server itself, not a proxy, and \
@@ -290,11 +295,16 @@ const GRANT: &str = "give the user +info +script|load +evalsha and, for what the
                      +@read +@write +time on the keys with its prefix (ACL SETUSER)";
 
 /// In what the system and the TLS library say; the more precise come first.
-const SOCKET_SIGNS: [Sign; 17] = [
+const SOCKET_SIGNS: [Sign; 18] = [
     sign(
         "UnknownIssuer",
         FailureClass::Tls,
         "its certificate is not from an authority that is trusted here: check tls.ca_file",
+    ),
+    sign(
+        "BadSignature",
+        FailureClass::Tls,
+        "its certificate is from another authority of the same name: check tls.ca_file",
     ),
     sign(
         "CaUsedAsEndEntity",
@@ -390,3 +400,7 @@ const LOST: [&str; 5] = [
 
 /// Characters of a server's text that are shown.
 const LONGEST: usize = 240;
+
+#[cfg(test)]
+#[path = "tests/diagnosis.rs"]
+mod tests;

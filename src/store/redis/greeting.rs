@@ -165,3 +165,7 @@ fn version(text: &str) -> Option<(u16, u16, u16)> {
 /// Earlier ones do not replicate scripts by their effects unless told to, so that a script could
 /// not read the clock.
 const OLDEST: (u16, u16) = (6, 2);
+
+#[cfg(test)]
+#[path = "tests/greeting.rs"]
+mod tests;

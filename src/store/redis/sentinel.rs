@@ -56,7 +56,7 @@ where
         };
         asked.spawn(async move {
             let all = async {
-                let connection = dial(&place, &access, within).await?;
+                let connection = Box::pin(dial(&place, &access, within)).await?;
                 ask(place.clone(), connection).await
             };
             in_time(&place, &access, within, all).await

@@ -9,8 +9,14 @@
 
 mod afterwards;
 mod behaviour;
+mod cluster_node;
+mod connect;
+mod failures;
+mod node;
 mod parity;
+mod sentinel;
 mod server;
+mod tls;
 
 use std::num::NonZeroU32;
 

@@ -15,7 +15,7 @@ pub(crate) enum Flavour {
 }
 
 /// The program of a server; panics with how to get it if it is not there.
-pub(super) fn binary(flavour: Flavour) -> PathBuf {
+pub(crate) fn binary(flavour: Flavour) -> PathBuf {
     let which = match flavour {
         Flavour::Redis7 => {
             let name = "redis-server";

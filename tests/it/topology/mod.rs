@@ -19,7 +19,7 @@ mod tests;
 mod tls;
 mod wire;
 
-pub(crate) use self::binary::Flavour;
+pub(crate) use self::binary::{Flavour, binary};
 pub(crate) use self::cluster::Cluster;
 pub(crate) use self::pair::Pair;
 pub(crate) use self::sentinel::Sentinel;

@@ -38,8 +38,6 @@ fn read(url: &str) -> Result<Address, AddressError> {
 fn one_server_is_read() {
     let local = || tcp("127.0.0.1", 6379);
     let socket = || Place::Unix("/run/redis.sock".into());
-    let user = |name: &str| Some(name.to_owned());
-    let secret = |text: &str| Some(Secret::new(text));
     for (url, expected) in [
         ("redis://127.0.0.1:6379/0", single(local())),
         ("redis://127.0.0.1", single(local())),
@@ -63,6 +61,31 @@ fn one_server_is_read() {
                 ..single(local())
             },
         ),
+        ("redis+unix:///run/redis.sock", single(socket())),
+        (
+            "valkey+unix://ann:s3cret@/run/redis.sock?db=3",
+            Address {
+                database: 3,
+                username: Some("ann".to_owned()),
+                password: Some(Secret::new("s3cret")),
+                ..single(socket())
+            },
+        ),
+        (
+            "redis+unix:///run/my%20redis.sock",
+            single(Place::Unix("/run/my redis.sock".into())),
+        ),
+    ] {
+        assert_eq!(read(url), Ok(expected), "{url}");
+    }
+}
+
+#[test]
+fn a_user_and_a_password_are_read() {
+    let local = || tcp("127.0.0.1", 6379);
+    let user = |name: &str| Some(name.to_owned());
+    let secret = |text: &str| Some(Secret::new(text));
+    for (url, expected) in [
         (
             "valkeys://ann:s3cret@127.0.0.1/65535",
             Address {
@@ -95,20 +118,6 @@ fn one_server_is_read() {
                 username: user("ann"),
                 ..single(local())
             },
-        ),
-        ("redis+unix:///run/redis.sock", single(socket())),
-        (
-            "valkey+unix://ann:s3cret@/run/redis.sock?db=3",
-            Address {
-                database: 3,
-                username: user("ann"),
-                password: secret("s3cret"),
-                ..single(socket())
-            },
-        ),
-        (
-            "redis+unix:///run/my%20redis.sock",
-            single(Place::Unix("/run/my redis.sock".into())),
         ),
     ] {
         assert_eq!(read(url), Ok(expected), "{url}");
@@ -173,197 +182,7 @@ fn many_servers_are_read() {
 
 #[test]
 fn what_is_wrong_is_said_and_a_right_example_shown() {
-    for (url, says, shows) in [
-        ("", "starts with its scheme", "redis://127.0.0.1:6379/0"),
-        (
-            "127.0.0.1:6379",
-            "starts with its scheme",
-            "redis://127.0.0.1:6379/0",
-        ),
-        ("://h", "starts with its scheme", "redis://127.0.0.1:6379/0"),
-        (
-            "ann:pass@redis://h",
-            "starts with its scheme",
-            "redis://127.0.0.1:6379/0",
-        ),
-        (
-            "http://h",
-            "http:// is not a scheme",
-            "redis://127.0.0.1:6379/0",
-        ),
-        (
-            "redisss://h",
-            "redisss:// is not a scheme",
-            "redis-cluster://",
-        ),
-        (
-            "redis-nodes://h",
-            "redis-nodes:// is not a scheme",
-            "redis-cluster://",
-        ),
-        (
-            "rediss+unix:///s",
-            "has no TLS",
-            "redis+unix:///run/redis.sock",
-        ),
-        ("redis://", "host is missing", "redis://127.0.0.1:6379"),
-        ("redis://:6379", "host is missing", "redis://127.0.0.1:6379"),
-        (
-            "redis://ann:pass@",
-            "host is missing",
-            "redis://127.0.0.1:6379",
-        ),
-        (
-            "redis+unix://",
-            "host is missing",
-            "redis+unix:///run/redis.sock",
-        ),
-        (
-            "redis+unix://host/s",
-            "host is missing",
-            "redis+unix:///run/redis.sock",
-        ),
-        (
-            "redis+unix:///",
-            "host is missing",
-            "redis+unix:///run/redis.sock",
-        ),
-        (
-            "redis://::1:6379",
-            "host is missing",
-            "redis://127.0.0.1:6379",
-        ),
-        (
-            "redis://2001:db8::7",
-            "stands in brackets",
-            "redis://[::1]:6379",
-        ),
-        ("redis://[::1", "stands in brackets", "redis://[::1]:6379"),
-        (
-            "redis://[::1]6379",
-            "stands in brackets",
-            "redis://[::1]:6379",
-        ),
-        ("redis://[h]", "stands in brackets", "redis://[::1]:6379"),
-        (
-            "redis://h,h2",
-            "neither a name nor an address",
-            "redis://[::1]:6379",
-        ),
-        (
-            "redis://h\u{e9}",
-            "neither a name nor an address",
-            "redis://[::1]:6379",
-        ),
-        (
-            "redis://h:0",
-            "port is not a number",
-            "redis://127.0.0.1:6379",
-        ),
-        (
-            "redis://h:",
-            "port is not a number",
-            "redis://127.0.0.1:6379",
-        ),
-        (
-            "redis://h:+1",
-            "port is not a number",
-            "redis://127.0.0.1:6379",
-        ),
-        (
-            "redis://h:65536",
-            "port is not a number",
-            "redis://127.0.0.1:6379",
-        ),
-        (
-            "redis-cluster://h?node=h2:x",
-            "port is not a number",
-            "redis://127.0.0.1:6379",
-        ),
-        (
-            "redis-cluster://h?node=",
-            "host is missing",
-            "redis://127.0.0.1:6379",
-        ),
-        (
-            "redis://h/x",
-            "database is not a number",
-            "redis://127.0.0.1:6379/1",
-        ),
-        (
-            "redis://h/1/",
-            "database is not a number",
-            "redis://127.0.0.1:6379/1",
-        ),
-        (
-            "redis://h/65536",
-            "database is not a number",
-            "redis://127.0.0.1:6379/1",
-        ),
-        (
-            "redis+unix:///s?db=",
-            "database is not a number",
-            "redis://127.0.0.1:6379/1",
-        ),
-        (
-            "redis-cluster://h/1",
-            "has database 0 only",
-            "redis-cluster://10.0.0.1:6379?node=",
-        ),
-        (
-            "redis-sentinel://h",
-            "name for the primary is missing",
-            "sentinelServiceName=mymaster",
-        ),
-        (
-            "redis-sentinel://h?sentinelServiceName=",
-            "name for the primary is missing",
-            "sentinelServiceName=mymaster",
-        ),
-        (
-            "redis-sentinel://h?sentinelServiceName=a&sentinelServiceName=b",
-            "sentinelServiceName is given twice",
-            "",
-        ),
-        ("redis+unix:///s?db=1&db=1", "db is given twice", ""),
-        (
-            "redis://h?db=1",
-            "no parameter `db`",
-            "redis://127.0.0.1:6379/0",
-        ),
-        (
-            "redis://h?node=h2",
-            "no parameter `node`",
-            "redis://127.0.0.1:6379/0",
-        ),
-        (
-            "redis-cluster://h?nodes=h2",
-            "no parameter `nodes`",
-            "?node=10.0.0.2:6379",
-        ),
-        (
-            "redis-sentinel://h?serviceName=a",
-            "no parameter `serviceName`",
-            "sentinelServiceName=mymaster&sentinelUsername=USER",
-        ),
-        ("redis://h#x", "has no #", "%23"),
-        ("redis://h /0", "no spaces", "%20"),
-        ("redis://h\n", "no spaces", "%20"),
-        ("redis://:a%2@h", "% stands for itself", "%25"),
-        ("redis://a%zz:b@h:1", "% stands for itself", "%25"),
-        ("redis://:%ff@h", "% stands for itself", "%25"),
-        (
-            "redis://:pa/ss@h",
-            "an @ behind the host",
-            "redis://:p%40ss@127.0.0.1:6379",
-        ),
-        (
-            "redis://:pa?ss@h",
-            "an @ behind the host",
-            "redis://:p%40ss@127.0.0.1:6379",
-        ),
-        ("redis://:pa#ss@h", "has no #", "%23"),
-    ] {
+    for (url, says, shows) in WRONG {
         let error = read(url).unwrap_err().to_string();
         assert!(error.contains(says), "{url}: {error}");
         assert!(error.contains(shows), "{url}: {error}");
@@ -444,3 +263,196 @@ proptest! {
         }
     }
 }
+
+/// A wrong URL, what is said, and what is shown.
+const WRONG: [(&str, &str, &str); 49] = [
+    ("", "starts with its scheme", "redis://127.0.0.1:6379/0"),
+    (
+        "127.0.0.1:6379",
+        "starts with its scheme",
+        "redis://127.0.0.1:6379/0",
+    ),
+    ("://h", "starts with its scheme", "redis://127.0.0.1:6379/0"),
+    (
+        "ann:pass@redis://h",
+        "starts with its scheme",
+        "redis://127.0.0.1:6379/0",
+    ),
+    (
+        "http://h",
+        "http:// is not a scheme",
+        "redis://127.0.0.1:6379/0",
+    ),
+    (
+        "redisss://h",
+        "redisss:// is not a scheme",
+        "redis-cluster://",
+    ),
+    (
+        "redis-nodes://h",
+        "redis-nodes:// is not a scheme",
+        "redis-cluster://",
+    ),
+    (
+        "rediss+unix:///s",
+        "has no TLS",
+        "redis+unix:///run/redis.sock",
+    ),
+    ("redis://", "host is missing", "redis://127.0.0.1:6379"),
+    ("redis://:6379", "host is missing", "redis://127.0.0.1:6379"),
+    (
+        "redis://ann:pass@",
+        "host is missing",
+        "redis://127.0.0.1:6379",
+    ),
+    (
+        "redis+unix://",
+        "host is missing",
+        "redis+unix:///run/redis.sock",
+    ),
+    (
+        "redis+unix://host/s",
+        "host is missing",
+        "redis+unix:///run/redis.sock",
+    ),
+    (
+        "redis+unix:///",
+        "host is missing",
+        "redis+unix:///run/redis.sock",
+    ),
+    (
+        "redis://::1:6379",
+        "host is missing",
+        "redis://127.0.0.1:6379",
+    ),
+    (
+        "redis://2001:db8::7",
+        "stands in brackets",
+        "redis://[::1]:6379",
+    ),
+    ("redis://[::1", "stands in brackets", "redis://[::1]:6379"),
+    (
+        "redis://[::1]6379",
+        "stands in brackets",
+        "redis://[::1]:6379",
+    ),
+    ("redis://[h]", "stands in brackets", "redis://[::1]:6379"),
+    (
+        "redis://h,h2",
+        "neither a name nor an address",
+        "redis://[::1]:6379",
+    ),
+    (
+        "redis://h\u{e9}",
+        "neither a name nor an address",
+        "redis://[::1]:6379",
+    ),
+    (
+        "redis://h:0",
+        "port is not a number",
+        "redis://127.0.0.1:6379",
+    ),
+    (
+        "redis://h:",
+        "port is not a number",
+        "redis://127.0.0.1:6379",
+    ),
+    (
+        "redis://h:+1",
+        "port is not a number",
+        "redis://127.0.0.1:6379",
+    ),
+    (
+        "redis://h:65536",
+        "port is not a number",
+        "redis://127.0.0.1:6379",
+    ),
+    (
+        "redis-cluster://h?node=h2:x",
+        "port is not a number",
+        "redis://127.0.0.1:6379",
+    ),
+    (
+        "redis-cluster://h?node=",
+        "host is missing",
+        "redis://127.0.0.1:6379",
+    ),
+    (
+        "redis://h/x",
+        "database is not a number",
+        "redis://127.0.0.1:6379/1",
+    ),
+    (
+        "redis://h/1/",
+        "database is not a number",
+        "redis://127.0.0.1:6379/1",
+    ),
+    (
+        "redis://h/65536",
+        "database is not a number",
+        "redis://127.0.0.1:6379/1",
+    ),
+    (
+        "redis+unix:///s?db=",
+        "database is not a number",
+        "redis://127.0.0.1:6379/1",
+    ),
+    (
+        "redis-cluster://h/1",
+        "has database 0 only",
+        "redis-cluster://10.0.0.1:6379?node=",
+    ),
+    (
+        "redis-sentinel://h",
+        "name for the primary is missing",
+        "sentinelServiceName=mymaster",
+    ),
+    (
+        "redis-sentinel://h?sentinelServiceName=",
+        "name for the primary is missing",
+        "sentinelServiceName=mymaster",
+    ),
+    (
+        "redis-sentinel://h?sentinelServiceName=a&sentinelServiceName=b",
+        "sentinelServiceName is given twice",
+        "",
+    ),
+    ("redis+unix:///s?db=1&db=1", "db is given twice", ""),
+    (
+        "redis://h?db=1",
+        "no parameter `db`",
+        "redis://127.0.0.1:6379/0",
+    ),
+    (
+        "redis://h?node=h2",
+        "no parameter `node`",
+        "redis://127.0.0.1:6379/0",
+    ),
+    (
+        "redis-cluster://h?nodes=h2",
+        "no parameter `nodes`",
+        "?node=10.0.0.2:6379",
+    ),
+    (
+        "redis-sentinel://h?serviceName=a",
+        "no parameter `serviceName`",
+        "sentinelServiceName=mymaster&sentinelUsername=USER",
+    ),
+    ("redis://h#x", "has no #", "%23"),
+    ("redis://h /0", "no spaces", "%20"),
+    ("redis://h\n", "no spaces", "%20"),
+    ("redis://:a%2@h", "% stands for itself", "%25"),
+    ("redis://a%zz:b@h:1", "% stands for itself", "%25"),
+    ("redis://:%ff@h", "% stands for itself", "%25"),
+    (
+        "redis://:pa/ss@h",
+        "an @ behind the host",
+        "redis://:p%40ss@127.0.0.1:6379",
+    ),
+    (
+        "redis://:pa?ss@h",
+        "an @ behind the host",
+        "redis://:p%40ss@127.0.0.1:6379",
+    ),
+    ("redis://:pa#ss@h", "has no #", "%23"),
+];
