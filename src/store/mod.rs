@@ -11,6 +11,9 @@
 //!   counts.
 //! - The clock is an argument.
 //!
+//! [`MemoryStore`] counts in this process; [`redis`] where all replicas do; [`LocalStore`] enforces this
+//! replica's share while those cannot be asked.
+//!
 //! It does not match descriptors (`policy`) and does not turn verdicts into an answer (`limiter`).
 
 mod local;
