@@ -46,7 +46,6 @@ use self::stats::Gauges;
 pub use self::stats::MemoryStats;
 use self::transaction::{Prints, Transaction};
 use self::verdict::{Judgement, Moment};
-use crate::algorithm::comes_back;
 use crate::clock::Timestamp;
 use crate::model::{Check, Decision, Key, Quota, Verdict, Verdicts, denies};
 
@@ -162,12 +161,8 @@ impl MemoryStore {
     /// counters give nothing back.
     pub fn give_back(&self, checks: &[Check], at: Timestamp, now: Timestamp) {
         for check in checks {
-            let hits = comes_back(&check.quota, check.hits, false);
-            if hits > 0 {
-                let print = self.hasher.fingerprint(&check.key);
-                self.lock(print)
-                    .give_back(print, &check.quota, hits, at, now);
-            }
+            let print = self.hasher.fingerprint(&check.key);
+            self.lock(print).give_back(print, check, at, now);
         }
     }
 

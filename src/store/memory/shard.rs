@@ -17,7 +17,7 @@ use super::state::State;
 use super::stats::{Gauges, count};
 use super::table::{Removed, Table};
 use super::verdict::{Judgement, Moment};
-use crate::algorithm::{Counter, apply, is_over, lands};
+use crate::algorithm::{Counter, apply, comes_back, is_over, lands};
 use crate::clock::Timestamp;
 use crate::model::{Algorithm, Check, Hits, Quota, Verdict};
 
@@ -238,16 +238,19 @@ impl Shard {
         }
     }
 
-    /// Gives back hits that were charged at `at`.
+    /// Gives back what a check that passed was charged at `at`.
     pub(super) fn give_back(
         &mut self,
         print: Fingerprint,
-        quota: &Quota,
-        hits: u64,
+        check: &Check,
         at: Timestamp,
         now: Timestamp,
     ) {
-        let now = self.not_before(now);
+        let (quota, now) = (&check.quota, self.not_before(now));
+        let hits = comes_back(quota, check.hits, false);
+        if hits == 0 {
+            return;
+        }
         let Some(entry) = self.table.find(print) else {
             if self.overflow.find_live(print, quota, now).is_some() {
                 count(&self.gauges.overflow_refunds_ignored);

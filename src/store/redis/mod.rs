@@ -6,6 +6,10 @@
 //! worked out here; what depends on a counter's state is worked out there, by the Lua sibling of
 //! each algorithm (`src/algorithm/*.lua`).
 //!
+//! What another store's part of a query decided afterwards, or this one missed while it was away,
+//! goes in calls of the same script: [`Call::give_back`], [`Call::land`]. [`HEARTBEAT`] lets
+//! replicas know of each other.
+//!
 //! An [`Address`] is what the operator writes. [`connect`] reaches one server and says who it is;
 //! [`primary_by_sentinel`] and [`slots`] find the servers that an address stands for. A
 //! [`Connection`] is to one server, is never made again by itself, and never sends a call twice. Each
@@ -37,7 +41,8 @@ pub use greeting::{Mode, Reached, Role};
 pub use place::Place;
 use place::bracketed;
 pub use reply::Reply;
-pub use scripts::DECIDE;
+pub use heartbeat::Heartbeat;
+pub use scripts::{DECIDE, HEARTBEAT};
 pub use secret::Secret;
 pub use sentinel::primary_by_sentinel;
 pub use slot::slot_of;

@@ -1,4 +1,5 @@
-//! The text of the script, put together from one file per algorithm and one for the whole.
+//! The texts of the scripts; that which decides is put together from one file per algorithm and one
+//! for the whole.
 
 /// What `SCRIPT LOAD` is given. `src/store/redis/decide.lua` says what it takes and returns.
 ///
@@ -16,3 +17,6 @@ pub const DECIDE: &str = concat!(
     "end\n",
     include_str!("decide.lua"),
 );
+
+/// What `SCRIPT LOAD` is given; see [`Heartbeat`](super::Heartbeat).
+pub const HEARTBEAT: &str = include_str!("heartbeat.lua");

@@ -12,6 +12,8 @@ mod behaviour;
 mod cluster_node;
 mod connect;
 mod failures;
+mod full;
+mod heartbeat;
 mod node;
 mod parity;
 mod sentinel;
@@ -76,6 +78,15 @@ on_each_server! {
     behaviour::keys_live_as_long_as_their_state,
     behaviour::the_servers_clock_decides,
     behaviour::what_was_given_back_leaves_no_key,
+    full::a_server_that_replicates_scripts_refuses_the_whole_call,
+    full::a_call_lands_whole_or_not_at_all,
+    heartbeat::a_field_that_cannot_be_read_is_dropped,
+    heartbeat::a_key_of_another_type_is_an_error,
+    heartbeat::a_list_is_bounded,
+    heartbeat::a_replica_that_leaves_is_gone_at_once,
+    heartbeat::a_replica_that_stops_coming_is_dropped,
+    heartbeat::the_list_expires_with_its_last_replica,
+    heartbeat::without_a_time_the_servers_clock_decides,
     parity::buckets_are_decided_as_in_memory,
     parity::logs_are_decided_as_in_memory,
     parity::the_script_decides_as_memory_does,
