@@ -120,13 +120,11 @@ local function spilled(state, hits, limit, burst, charged)
     -- Not charged to this state, which is younger.
     return hits, 0
   end
-  local tokens, rest, last = at(state, limit, burst)
   local room = 0
   if floor(charged / SPAN) == floor(state.last / SPAN) then
-    local level = rest > 0 and tokens + 1 or tokens
-    room = max(burst - max(state.peak, level), 0)
+    room = max(burst - state.peak, 0)
   end
-  local elapsed, whole, part = last - charged, hits, 0
+  local elapsed, whole, part = max(state.now, state.last) - charged, hits, 0
   if elapsed <= state.window then
     whole, part = mul_add_div(limit, elapsed, 0, state.window)
   end

@@ -111,7 +111,7 @@ impl TokenBucket {
             false => (hits, 0),
         };
         let room = match span(at) == span(self.last) {
-            true => missing(i64::from(quota.burst()), self.peak.max(bucket.level())),
+            true => missing(i64::from(quota.burst()), self.peak),
             false => 0,
         };
         refill.min((hits.saturating_sub(room), 0))

@@ -47,6 +47,7 @@ pub(crate) fn policies(domain: &str, rules: Vec<Rule>) -> Policies {
         shadow_mode: false,
         override_denied_hits: DeniedHits::Free,
         override_on_store_failure: OnStoreFailure::Local,
+        colocate_by: None,
     };
     Policies::new(vec![spec], &Silence)
 }

@@ -143,6 +143,44 @@ fn a_bucket_that_would_have_been_full_keeps_what_would_have_spilled() {
 }
 
 #[test]
+fn a_bucket_that_would_have_been_full_by_a_part_of_a_token_keeps_one() {
+    // 10 tokens at most, one every 10 ms.
+    let fast = quota(
+        Algorithm::TokenBucket,
+        100,
+        (1, Unit::Second),
+        DeniedHits::Free,
+    )
+    .with_burst(10)
+    .unwrap();
+    let mut bucket = TokenBucket::full(&fast, at(0));
+    bucket.charge(&fast, 31, at(0));
+    // 5 are left of 5, and 5.5 have come back when one is taken: with these 5 it would be 10.5.
+    bucket.charge(&fast, 5, at(260));
+    bucket.charge(&fast, 1, at(315));
+    bucket.give_back(&fast, 5, at(260), at(315));
+    assert_eq!(bucket.used(&fast, at(315)), 2);
+    assert_eq!(bucket.used(&fast, at(320)), 1);
+}
+
+#[test]
+fn a_charge_that_no_longer_counts_stays_where_it_is() {
+    let minute = quota(
+        Algorithm::SlidingLog,
+        9,
+        (1, Unit::Minute),
+        DeniedHits::Free,
+    );
+    let mut log = SlidingLog::new();
+    log.charge(&minute, 3, at(0));
+    log.give_back(&minute, 3, at(0), at(60_001));
+    // The clock steps back.
+    assert_eq!(log.used(&minute, at(60_000)), 3);
+    log.give_back(&minute, 2, at(0), at(60_000));
+    assert_eq!(log.used(&minute, at(60_000)), 1);
+}
+
+#[test]
 fn of_a_count_that_saturated_nothing_comes_back() {
     for algorithm in [
         Algorithm::FixedWindow,

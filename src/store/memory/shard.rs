@@ -311,7 +311,7 @@ impl Shard {
         if self.overflow.find_live(print, &check.quota, now).is_some() {
             return false;
         }
-        match self.find(print, check, now) {
+        match self.find(print, &check.quota, now) {
             Found::Stored(spot) => {
                 self.forget(print, spot, now);
                 true

@@ -21,6 +21,7 @@ mod connection;
 mod diagnosis;
 mod failure;
 mod greeting;
+mod heartbeat;
 mod place;
 mod reply;
 mod scripts;

@@ -105,7 +105,7 @@ pub(super) fn a_list_is_bounded(runtime: &Runtime, redis: &Redis) {
             let _added: i64 = redis.command(&line).await;
         }
         // The clock has stepped back a little, so it is not the one that was seen last.
-        let live = beat(redis, "z", START - 3_500).await;
+        let live = beat(redis, "z", START - 3_950).await;
         assert_eq!(live.len(), 10_000);
         assert_eq!(fields(redis).await.len(), 10_000);
         assert_eq!(live.last().unwrap(), "z");
