@@ -1,17 +1,20 @@
 //! One request, from question to answer: match, decide, fold, tell.
 //!
 //! This is the file to read first. Whatever speaks to clients (gRPC, `/json`) turns its request
-//! into a [`Query`], takes a [`Snapshot`], and turns the [`Answer`] into its own form. Everything
-//! in between is plain, synchronous Rust:
+//! into a [`Query`], takes a [`Snapshot`], and turns the [`Answer`] into its own form. In between:
 //!
 //! 1. **match** the descriptors against the policies in force ([`Plan::new`]),
 //! 2. **decide** all checks of the query in one step of the store, all or nothing,
 //! 3. **fold** the verdicts into statuses ([`Plan::fold`]),
 //! 4. **tell** whoever counts.
 //!
-//! The clock is read once, here.
+//! All of that is plain, synchronous Rust, but for step 2 where the counts are in Redis: then the
+//! query waits for the store, and no longer than it may ([`Snapshot::answer_shared`]).
+//!
+//! The clock is read once, here; Redis reads its own.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use smallvec::SmallVec;
@@ -19,15 +22,15 @@ use smallvec::SmallVec;
 use crate::clock::Clock;
 use crate::event::{Decided, Events};
 use crate::limiter::{Answer, Plan, Refusal, Status};
-use crate::model::Query;
+use crate::model::{Decision, Query};
 use crate::policy::{Domain, Matched, Miss, Policies};
-use crate::store::MemoryStore;
+use crate::store::{Lane, MemoryStore, Store};
 
 /// All that is needed to answer queries; shared by every connection.
 #[derive(Debug)]
 pub struct Pipeline {
     policies: ArcSwap<Policies>,
-    store: Arc<MemoryStore>,
+    store: Store,
     events: Arc<dyn Events>,
     clock: Clock,
     caps: Caps,
@@ -47,7 +50,7 @@ impl Pipeline {
     #[must_use]
     pub fn new(
         policies: Policies,
-        store: Arc<MemoryStore>,
+        store: Store,
         events: Arc<dyn Events>,
         clock: Clock,
         caps: Caps,
@@ -91,7 +94,7 @@ impl Pipeline {
 
     /// The counters.
     #[must_use]
-    pub fn store(&self) -> &MemoryStore {
+    pub fn store(&self) -> &Store {
         &self.store
     }
 
@@ -116,24 +119,59 @@ impl Snapshot<'_> {
         &self.policies
     }
 
-    /// Answers `query`, charging what it costs.
+    /// Answers `query` by the counts of this process, charging what it costs.
     ///
     /// # Errors
     /// If the query cannot be understood; nothing was charged then.
-    pub fn answer(&self, query: &Query<'_>) -> Result<Answer<'_>, Refusal> {
-        self.refuse(query)?;
-        let Some(domain) = self.policies.domain(query.domain) else {
+    pub fn answer(&self, query: &Query<'_>, store: &MemoryStore) -> Result<Answer<'_>, Refusal> {
+        let Some((domain, plan)) = self.plan(query)? else {
             return Ok(self.unknown_domain(query));
         };
-        let plan = Plan::new(domain, query, |percent| fastrand::u8(..100) >= percent)?;
         let now = self.pipeline.clock.now();
-        let decision = self
-            .pipeline
-            .store
-            .decide(plan.checks(), !domain.shadow_mode(), now);
-        let answer = plan.fold(&decision);
+        let decision = store.decide(plan.checks(), !domain.shadow_mode(), now);
+        Ok(self.finish(domain, query, plan, &decision))
+    }
+
+    /// Answers `query` by the counts that all replicas share, charging what it costs; waits for
+    /// them until `due`.
+    ///
+    /// # Errors
+    /// If the query cannot be understood, or the store cannot be asked and a rule wants that to be
+    /// an error.
+    pub async fn answer_shared(
+        &self,
+        query: &Query<'_>,
+        lane: &Lane,
+        due: Instant,
+    ) -> Result<Answer<'_>, Refusal> {
+        let Some((domain, plan)) = self.plan(query)? else {
+            return Ok(self.unknown_domain(query));
+        };
+        let enforce = !domain.shadow_mode();
+        let decision = lane.decide(plan.checks().into(), enforce, due).await?;
+        Ok(self.finish(domain, query, plan, &decision))
+    }
+
+    /// The domain and what to ask of the store; nothing if nobody configured the domain.
+    fn plan<'s>(&'s self, query: &Query<'_>) -> Result<Option<(&'s Domain, Plan<'s>)>, Refusal> {
+        self.refuse(query)?;
+        let Some(domain) = self.policies.domain(query.domain) else {
+            return Ok(None);
+        };
+        let plan = Plan::new(domain, query, |percent| fastrand::u8(..100) >= percent)?;
+        Ok(Some((domain, plan)))
+    }
+
+    fn finish<'s>(
+        &'s self,
+        domain: &Domain,
+        query: &Query<'_>,
+        plan: Plan<'s>,
+        decision: &Decision,
+    ) -> Answer<'s> {
+        let answer = plan.fold(decision);
         self.tell(domain, query, &answer);
-        Ok(answer)
+        answer
     }
 
     fn refuse(&self, query: &Query<'_>) -> Result<(), Refusal> {

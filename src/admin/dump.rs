@@ -7,6 +7,7 @@
 //! | `/rlconfig` | the rules, a line each, as envoyproxy/ratelimit prints them |
 //! | `/explain?domain=D&descriptor=k=v,k=v&hits=N` | why a descriptor is answered as it is, and what it would be answered now, as JSON; charges nothing |
 //! | `/counters?domain=D&descriptor=k=v,k=v` | `GET`: what is counted for a descriptor, as JSON; `DELETE`: the same, and starts it afresh |
+//! | `/store` | where counts are and how that fares, as JSON: breakers, servers, replicas |
 
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -17,9 +18,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::explain::ExplainReport;
+use super::store::{self, StoreReport};
 use super::written::Domain;
 use super::{AdminState, PolicyStatus, counters, rlconfig};
-use crate::model::DescriptorText;
+use crate::model::{Check, DescriptorText, Hits};
 
 /// The routes of the `admin` listener.
 pub fn routes(state: AdminState) -> Router {
@@ -29,6 +31,7 @@ pub fn routes(state: AdminState) -> Router {
         .route("/rlconfig", get(rules))
         .route("/explain", get(explain))
         .route("/counters", counters::methods())
+        .route("/store", get(store::show))
         .with_state(state)
 }
 
@@ -57,13 +60,24 @@ async fn explain(State(state): State<AdminState>, asked: Query<Asked>) -> Respon
         Ok(descriptor) => descriptor,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
-    let snapshot = state.pipeline.snapshot();
-    let store = Some((state.pipeline.store(), state.pipeline.clock().now()));
-    let policies = snapshot.policies();
-    match ExplainReport::new(policies, &asked.domain, &descriptor, asked.hits, store) {
-        Ok(report) => Json(report).into_response(),
-        Err(refusal) => (StatusCode::BAD_REQUEST, format!("{refusal}\n")).into_response(),
+    let explained = {
+        let snapshot = state.pipeline.snapshot();
+        ExplainReport::new(snapshot.policies(), &asked.domain, &descriptor, asked.hits)
+    };
+    let (mut report, check) = match explained {
+        Ok(explained) => explained,
+        Err(refusal) => return (StatusCode::BAD_REQUEST, format!("{refusal}\n")).into_response(),
+    };
+    if let Some(check) = check {
+        let verdict = state.look(&check).await;
+        // The verdict's count has the hits in it; a peek adds none.
+        let peek = Check {
+            hits: Hits::Peek,
+            ..check
+        };
+        report.live(&verdict, state.look(&peek).await.counted);
     }
+    Json(report).into_response()
 }
 
 /// Everything that is in force.
@@ -74,6 +88,7 @@ struct Dump<'p> {
     /// Why the settings on disk are not in force, if so.
     settings_refused: Option<String>,
     policies: PolicyStatus,
+    store: StoreReport,
     domains: Vec<Domain<'p>>,
 }
 
@@ -89,6 +104,7 @@ fn dump(state: &AdminState) -> Response {
         settings: (state.settings)(),
         settings_refused: state.status.settings_problem(),
         policies: state.status.policies(),
+        store: StoreReport::new(state),
         domains,
     });
     match dump {
@@ -119,4 +135,5 @@ const INDEX: &str = "\
 /counters     ?domain=D&descriptor=key=value[,key=value]
               GET: what is counted for a descriptor, as JSON; DELETE: the same, and starts it afresh
               (from this machine only, unless a token is set)
+/store        where counts are, and how that fares: breakers, servers, replicas
 ";

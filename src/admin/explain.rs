@@ -4,11 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Timestamp;
 use crate::limiter::{Applies, Explanation, Refusal, explain};
-use crate::model::{Check, DescriptorText, Hits, OnStoreFailure, SATURATED, nearest};
+use crate::model::{Check, DescriptorText, Hits, OnStoreFailure, SATURATED, Verdict, nearest};
 use crate::policy::{Candidate, ExplainedLevel, Fate, Miss, Policies, Rule};
-use crate::store::MemoryStore;
 
 /// Why one descriptor is answered as it is.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq, Serialize)]
@@ -93,7 +91,8 @@ pub struct Live {
 }
 
 impl ExplainReport {
-    /// Explains `descriptor` by `policies`, and with a store by what is counted at that time.
+    /// Explains `descriptor` by `policies`. Also what a store would be asked, if anything: its
+    /// verdict makes the report [live](Self::live).
     ///
     /// # Errors
     /// As a real call.
@@ -102,8 +101,7 @@ impl ExplainReport {
         domain: &str,
         descriptor: &DescriptorText,
         hits: u64,
-        store: Option<(&MemoryStore, Timestamp)>,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<(Self, Option<Check>), Refusal> {
         let mut report = Self {
             domain: domain.to_owned(),
             descriptor: descriptor.to_string(),
@@ -116,8 +114,9 @@ impl ExplainReport {
         };
         let Some(rules) = policies.domain(domain.as_bytes()) else {
             report.no_rule = Some(no_domain(domain, policies));
-            return Ok(report);
+            return Ok((report, None));
         };
+        let mut asked = None;
         let charge = if hits == 0 {
             Hits::Peek
         } else {
@@ -134,33 +133,27 @@ impl ExplainReport {
                 let mut told = rule_report(rule, quota.to_string(), rules.shadow_mode());
                 told.without_store(check.on_store_failure);
                 report.rule = Some(told);
-                report.now = store.map(|(store, now)| live(store, &check, now));
                 report.key = Some(check.key.to_string());
+                asked = Some(check);
             }
             Applies::Unlimited(rule) => {
                 report.rule = Some(rule_report(Some(rule), "unlimited".into(), false));
             }
             Applies::Nothing(miss) => report.no_rule = Some(why_none(miss)),
         }
-        Ok(report)
+        Ok((report, asked))
     }
-}
 
-fn live(store: &MemoryStore, check: &Check, now: Timestamp) -> Live {
-    let verdict = store.inspect(check, now);
-    // The verdict's count has the hits in it; a peek adds none.
-    let peek = Check {
-        hits: Hits::Peek,
-        ..check.clone()
-    };
-    let counted = store.inspect(&peek, now).counted;
-    Live {
-        over: verdict.over,
-        counted,
-        remaining: verdict.remaining,
-        reset_ms: verdict.reset_millis,
-        never: verdict.never,
-        source: verdict.source.name().to_owned(),
+    /// With what the store would answer, and the hits that are counted before it does.
+    pub fn live(&mut self, verdict: &Verdict, counted: u64) {
+        self.now = Some(Live {
+            over: verdict.over,
+            counted,
+            remaining: verdict.remaining,
+            reset_ms: verdict.reset_millis,
+            never: verdict.never,
+            source: verdict.source.name().to_owned(),
+        });
     }
 }
 

@@ -15,6 +15,7 @@ pub mod health;
 mod permit;
 mod rlconfig;
 mod status;
+mod store;
 mod written;
 
 use std::fmt;
@@ -24,14 +25,18 @@ pub(crate) use brief::brief;
 pub use permit::{Token, TokenError};
 pub use status::{PolicyStatus, Status};
 
+use crate::model::{Check, Verdict};
 use crate::pipeline::Pipeline;
 use crate::policy::DomainSpec;
+use crate::store::{Lane, NotForgotten};
 
 /// What the admin routes look at. Cheap to clone.
 #[derive(Clone)]
 pub struct AdminState {
     /// What decides.
     pub pipeline: Arc<Pipeline>,
+    /// The way to the store, if it is not in this process.
+    pub lane: Option<Lane>,
     /// Whether traffic is wanted, and how the last reading of the policies went.
     pub status: Arc<Status>,
     /// The metrics as text; may take a while, so it is called off the request path.
@@ -43,6 +48,22 @@ pub struct AdminState {
     pub written: Arc<dyn Fn() -> Result<Vec<DomainSpec>, String> + Send + Sync>,
     /// What callers must bring to change something; without, only those on this machine may.
     pub token: Option<Token>,
+}
+
+impl AdminState {
+    /// What a query of this check alone would be answered. Charges nothing.
+    async fn look(&self, check: &Check) -> Verdict {
+        let now = self.pipeline.clock().now();
+        let store = self.pipeline.store();
+        store.inspect(self.lane.as_ref(), check, now).await
+    }
+
+    /// Drops the check's counter.
+    async fn reset(&self, check: &Check) -> Result<(), NotForgotten> {
+        let now = self.pipeline.clock().now();
+        let store = self.pipeline.store();
+        store.forget(self.lane.as_ref(), check, now).await
+    }
 }
 
 impl fmt::Debug for AdminState {

@@ -49,7 +49,7 @@ pub(super) fn response(settings: &Settings) -> ResponseConfig {
             settings::HeaderStyle::Reference => HeaderStyle::Reference,
         },
         dynamic_metadata: settings.response.dynamic_metadata,
-        verdicts: false,
+        verdicts: settings.response.verdicts,
     }
 }
 
@@ -84,7 +84,7 @@ pub(crate) fn format(settings: &Settings) -> logs::Format {
 }
 
 pub(super) fn readings(pipeline: &Pipeline, service: &Service, status: &Status) -> Readings {
-    let store = pipeline.store().stats();
+    let store = pipeline.store().memory().stats();
     let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     Readings {
         live_keys: store.live_keys,

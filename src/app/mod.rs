@@ -9,6 +9,7 @@ pub(crate) mod configure;
 pub(crate) mod policies;
 mod queue;
 mod reload;
+mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,13 +22,13 @@ use tracing::{info, warn};
 
 pub use policies::LoadError;
 
-use crate::admin::{AdminState, Status};
+use crate::admin::{AdminState, Status, Token, TokenError};
 use crate::clock::Clock;
 use crate::config::settings::{Listen, Loaded, Settings};
 use crate::event::{Events, Reloaded};
 use crate::pipeline::Pipeline;
 use crate::provider::watch::{WatchConfig, Watcher};
-use crate::store::MemoryStore;
+use crate::store::{Lane, SharedStore};
 use crate::telemetry::logs::LogHandle;
 use crate::telemetry::{Readings, SetUpError, Telemetry};
 use crate::transport::http_server::HttpServer;
@@ -83,6 +84,8 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct App {
     settings: Arc<ArcSwap<Settings>>,
+    /// The way to the store, if it is not in this process.
+    lane: Option<Lane>,
     status: Arc<Status>,
     health: HealthReporter,
     pipeline: Arc<Pipeline>,
@@ -116,6 +119,9 @@ pub enum StartError {
     /// Metrics cannot be set up.
     #[error(transparent)]
     Telemetry(#[from] SetUpError),
+    /// The token of `admin.token_file` cannot be used.
+    #[error("admin.token_file: {0}")]
+    Token(#[from] TokenError),
 }
 
 impl App {
@@ -130,6 +136,8 @@ impl App {
             log,
             clock,
         } = options;
+        let token_file = settings.admin.token_file.as_deref();
+        let token = token_file.map(Token::read).transpose()?;
         let telemetry = Arc::new(Telemetry::new(clock.clone())?);
         // Before the first reading, so that no change falls between the two.
         let watcher = watch(&settings).await;
@@ -137,12 +145,15 @@ impl App {
         reload::tell_warnings(&loaded.warnings.to_string());
         let [grpc, http, admin] = listen(&settings.listen).await?;
 
-        let store = Arc::new(MemoryStore::new(configure::memory(&settings)));
+        let events: Arc<dyn Events> = Arc::clone(&telemetry) as _;
+        let store = store::open(&settings, &clock, &events);
+        // For all that is not asked by gRPC; each core of that opens its own.
+        let lane = store.open_lane(0);
         let status = Arc::new(Status::default());
         let pipeline = Arc::new(Pipeline::new(
             loaded.policies,
-            Arc::clone(&store),
-            Arc::clone(&telemetry) as _,
+            store,
+            events,
             clock.clone(),
             configure::caps(&settings),
         ));
@@ -155,13 +166,26 @@ impl App {
         ));
         telemetry.observe(readings(&pipeline, &service, &status));
         let health = HealthReporter::new();
-        let grpc = Server::start(configure::server(&settings), grpc, &service, &health)?;
+        let patience = store::patience(&settings);
+        let config = configure::server(&settings);
+        let (grpc, ()) = tokio::join!(
+            Server::start(config, grpc, &service, &health, patience),
+            settled(lane.as_ref(), patience),
+        );
+        let grpc = grpc?;
+        if let Some(lane) = &lane {
+            tokio::spawn(SharedStore::keep(lane.clone()));
+        }
 
         let prometheus = settings.telemetry.prometheus;
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let in_force = Arc::new(ArcSwap::from_pointee(loaded.written));
-        let state = admin_state(&pipeline, &status, &telemetry, &settings, &in_force);
-        let routes = crate::transport::http::routes(Arc::clone(&service))?
+        let state = AdminState {
+            lane: lane.clone(),
+            token,
+            ..admin_state(&pipeline, &status, &telemetry, &settings, &in_force)
+        };
+        let routes = crate::transport::http::routes(Arc::clone(&service), lane.clone())?
             .merge(crate::admin::health::routes(state.clone(), prometheus));
         let http = HttpServer::start(http, routes);
         let admin = HttpServer::start(admin, crate::admin::dump::routes(state));
@@ -181,6 +205,7 @@ impl App {
         health.set_serving(true).await;
         let app = Self {
             settings,
+            lane,
             status,
             health,
             pipeline,
@@ -264,6 +289,9 @@ impl App {
         self.health.set_serving(false).await;
         sleep(shutdown.drain_delay.get()).await;
         let cut = self.grpc.drain(shutdown.grace.get()).await;
+        if let Some(lane) = &self.lane {
+            SharedStore::leave(lane).await;
+        }
         self.http.stop(HTTP_GRACE).await;
         self.admin.stop(HTTP_GRACE).await;
         if cut > 0 {
@@ -310,6 +338,13 @@ async fn listen(addresses: &Listen) -> Result<[Listener; 3], StartError> {
     Ok([grpc, http, bind("admin", &addresses.admin).await?])
 }
 
+/// Waits until it has been tried to reach the store, if it is not in this process.
+async fn settled(lane: Option<&Lane>, patience: Duration) {
+    if let Some(lane) = lane {
+        lane.settled(patience).await;
+    }
+}
+
 async fn watch(settings: &Settings) -> Option<Watcher> {
     if !settings.policies.watch {
         return None;
@@ -354,6 +389,7 @@ fn admin_state(
     let in_force = Arc::clone(in_force);
     AdminState {
         pipeline: Arc::clone(pipeline),
+        lane: None,
         status: Arc::clone(status),
         token: None,
         metrics: Arc::new(move || telemetry.render().map_err(|error| error.to_string())),

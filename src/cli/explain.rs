@@ -96,7 +96,8 @@ impl Explain {
             .compiled
             .map_err(|report| format!("policies refused:\n{report}"))?;
         let policies = Policies::new(compiled.domains, &Silence);
-        ExplainReport::new(&policies, &self.domain, &self.descriptor, self.hits, None)
+        ExplainReport::new(&policies, &self.domain, &self.descriptor, self.hits)
+            .map(|(report, _asked)| report)
             .map_err(|refusal| refusal.to_string())
     }
 

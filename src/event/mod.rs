@@ -141,16 +141,19 @@ pub enum Code {
     InvalidArgument,
     /// Too much at once.
     ResourceExhausted,
+    /// The store cannot be asked, and a rule wants that to be an error.
+    Unavailable,
     /// Nothing like that is served.
     Unimplemented,
 }
 
 impl Code {
     /// Every code, in the order of [`Code::index`].
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::DeadlineExceeded,
         Self::InvalidArgument,
         Self::ResourceExhausted,
+        Self::Unavailable,
         Self::Unimplemented,
     ];
 
@@ -161,6 +164,7 @@ impl Code {
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::InvalidArgument => "INVALID_ARGUMENT",
             Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
+            Self::Unavailable => "UNAVAILABLE",
             Self::Unimplemented => "UNIMPLEMENTED",
         }
     }
@@ -172,6 +176,7 @@ impl Code {
             Self::DeadlineExceeded => 4,
             Self::InvalidArgument => 3,
             Self::ResourceExhausted => 8,
+            Self::Unavailable => 14,
             Self::Unimplemented => 12,
         }
     }
@@ -183,7 +188,8 @@ impl Code {
             Self::DeadlineExceeded => 0,
             Self::InvalidArgument => 1,
             Self::ResourceExhausted => 2,
-            Self::Unimplemented => 3,
+            Self::Unavailable => 3,
+            Self::Unimplemented => 4,
         }
     }
 }

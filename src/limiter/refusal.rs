@@ -1,7 +1,8 @@
-//! Queries that cannot be answered, whoever asks. All are the fault of how Envoy was set up: what
-//! a client controls never leads here.
+//! Queries that are not answered. Whoever set up Envoy, or wrote a rule that says
+//! `on_store_failure: error`, wants it so: what a client controls never leads here.
 
 use crate::policy::OverrideError;
+use crate::store::Unavailable;
 
 /// Why a query is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -20,6 +21,9 @@ pub enum Refusal {
         /// What is wrong with it.
         error: OverrideError,
     },
+    /// The store cannot be asked, and a rule wants that to be an error.
+    #[error(transparent)]
+    Unavailable(#[from] Unavailable),
     /// More descriptors than the settings allow.
     #[error(
         "{count} descriptors in one request, at most {limit} are answered (limits.descriptors)"

@@ -66,6 +66,14 @@ impl Level {
         }
     }
 
+    /// What the Redis client warns of and fails with is told by us, with its reason.
+    const fn of_fred(self) -> LevelFilter {
+        match self {
+            Self::Error | Self::Warn | Self::Info => LevelFilter::OFF,
+            Self::Debug | Self::Trace => self.filter(),
+        }
+    }
+
     fn targets(self) -> Targets {
         let below = match self {
             Self::Error => LevelFilter::ERROR,
@@ -75,6 +83,7 @@ impl Level {
         Targets::new()
             .with_default(self.filter())
             .with_targets(LIBRARIES.map(|library| (library, below)))
+            .with_target("fred", self.of_fred())
     }
 }
 

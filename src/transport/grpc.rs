@@ -3,13 +3,14 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant as StdInstant};
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
 use prost::Message;
+use tokio::time::Instant;
 
 use super::body::{GRPC_MESSAGE, GRPC_STATUS, GrpcBody};
 use super::routes::Routes;
@@ -17,6 +18,7 @@ use super::status::Status;
 use super::{Service, census, convert, deadline, frame, wire};
 use crate::clock::Stopwatch;
 use crate::event::Answered;
+use crate::store::Lane;
 
 /// What `read` brings, if it comes within `patience`. What is there already, as with Envoy, needs no
 /// timer.
@@ -39,6 +41,8 @@ async fn in_time<T>(
 pub(super) struct Calls {
     pub(super) service: Arc<Service>,
     pub(super) routes: Routes,
+    /// This core's way to the store, if it is not in this process.
+    pub(super) lane: Option<Lane>,
 }
 
 impl Calls {
@@ -59,7 +63,7 @@ impl Calls {
         }
         let patience = deadline::patience(request.headers());
         Ok(
-            match should_rate_limit(&self.service, request.into_body(), patience).await {
+            match self.should_rate_limit(request.into_body(), patience).await {
                 Ok(message) => answer(GrpcBody::Message(message)),
                 Err(status) => {
                     self.service.note_refused(&status);
@@ -68,27 +72,36 @@ impl Calls {
             },
         )
     }
-}
 
-async fn should_rate_limit<B>(
-    service: &Service,
-    body: B,
-    patience: Duration,
-) -> Result<Bytes, Status>
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    let limits = service.limits;
-    let _place = service
-        .enter()
-        .ok_or_else(|| Status::overloaded(limits.in_flight))?;
-    let message = in_time(frame::read(body, limits.message_bytes), patience).await?;
-    let watch = Stopwatch::start();
-    let response = frame::write(&service.decode_and_decide(message)?);
-    service.pipeline.events().answered(Answered {
-        duration: watch.elapsed(),
-    });
-    Ok(response)
+    async fn should_rate_limit<B>(&self, body: B, patience: Duration) -> Result<Bytes, Status>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let service = &*self.service;
+        let limits = service.limits;
+        let asked = self
+            .lane
+            .as_ref()
+            .map(|lane| (lane, Instant::now().into_std()));
+        let _place = service
+            .enter()
+            .ok_or_else(|| Status::overloaded(limits.in_flight))?;
+        let message = in_time(frame::read(body, limits.message_bytes), patience).await?;
+        let watch = Stopwatch::start();
+        let response = match asked {
+            None => service.decode_and_decide(message)?,
+            // In a box, so that calls that never wait do not carry what those need that do.
+            Some((lane, asked)) => {
+                let due = lane.shared().due(asked, patience);
+                Box::pin(service.decode_and_ask(message, lane, due)).await?
+            }
+        };
+        let response = frame::write(&response);
+        service.pipeline.events().answered(Answered {
+            duration: watch.elapsed(),
+        });
+        Ok(response)
+    }
 }
 
 impl Service {
@@ -104,20 +117,45 @@ impl Service {
     }
 
     fn decode_and_decide(&self, message: Bytes) -> Result<wire::RateLimitResponse, Status> {
-        census::refuse(&message, self.pipeline.caps())?;
-        let request =
-            wire::RateLimitRequest::decode(message).map_err(|error| Status::undecodable(&error))?;
-        self.decide(&request)
+        self.decide(&self.decode(message)?)
     }
 
-    /// Answers one request.
+    fn decode(&self, message: Bytes) -> Result<wire::RateLimitRequest, Status> {
+        census::refuse(&message, self.pipeline.caps())?;
+        wire::RateLimitRequest::decode(message).map_err(|error| Status::undecodable(&error))
+    }
+
+    /// Answers one request by the counts of this process.
     pub(super) fn decide(
         &self,
         request: &wire::RateLimitRequest,
     ) -> Result<wire::RateLimitResponse, Status> {
         let query = convert::query(request);
         let snapshot = self.pipeline.snapshot();
-        let answer = snapshot.answer(&query)?;
+        let answer = snapshot.answer(&query, self.pipeline.store().memory())?;
+        Ok(convert::response(&query, &answer, self.response))
+    }
+
+    async fn decode_and_ask(
+        &self,
+        message: Bytes,
+        lane: &Lane,
+        due: StdInstant,
+    ) -> Result<wire::RateLimitResponse, Status> {
+        let request = self.decode(message)?;
+        self.ask(&request, lane, due).await
+    }
+
+    /// Answers one request by the store that all replicas share.
+    pub(super) async fn ask(
+        &self,
+        request: &wire::RateLimitRequest,
+        lane: &Lane,
+        due: StdInstant,
+    ) -> Result<wire::RateLimitResponse, Status> {
+        let query = convert::query(request);
+        let snapshot = self.pipeline.snapshot();
+        let answer = snapshot.answer_shared(&query, lane, due).await?;
         Ok(convert::response(&query, &answer, self.response))
     }
 }

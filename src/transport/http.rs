@@ -11,32 +11,43 @@ use axum::routing::any;
 
 use super::Service;
 use super::json::{Json, JsonAnswer, JsonError};
+use crate::store::Lane;
 
 /// `/json`: any method, any content type. 200 when the request passes, 429 when it is over its
 /// limit, both with the response message; 400 when the call makes no sense, 503 when too many are
-/// under way. A body may be as long as a message, though no longer than [`LARGEST`].
+/// under way or a rule wants an error while the store is away. A body may be as long as a message, though no longer than [`LARGEST`].
 ///
 /// # Errors
 /// If the compiled-in descriptors are broken.
-pub fn routes(service: Arc<Service>) -> Result<Router, JsonError> {
+pub fn routes(service: Arc<Service>, lane: Option<Lane>) -> Result<Router, JsonError> {
     let json = Arc::new(Json::new()?);
     let most = service.limits.message_bytes.min(LARGEST);
     Ok(Router::new()
         .route("/json", any(answer))
         .layer(DefaultBodyLimit::max(most))
-        .with_state((service, json)))
+        .with_state(JsonState {
+            service,
+            json,
+            lane,
+        }))
 }
 
-async fn answer(State((service, json)): State<(Arc<Service>, Arc<Json>)>, body: Bytes) -> Response {
+#[derive(Clone, Debug)]
+struct JsonState {
+    service: Arc<Service>,
+    json: Arc<Json>,
+    /// The way to the store, if it is not in this process.
+    lane: Option<Lane>,
+}
+
+async fn answer(State(state): State<JsonState>, body: Bytes) -> Response {
     let text = |code: StatusCode, why: String| (code, format!("{why}\n")).into_response();
-    let answer = if body.len() <= SMALL {
-        json.answer(&service, &body)
-    } else {
-        let decide = tokio::task::spawn_blocking(move || json.answer(&service, &body));
-        decide
-            .await
-            .unwrap_or_else(|error| JsonAnswer::Failed(error.to_string()))
-    };
+    let JsonState {
+        service,
+        json,
+        lane,
+    } = state;
+    let answer = json.answer(&service, lane.as_ref(), body).await;
     match answer {
         JsonAnswer::Response { denied, body } => {
             let code = if denied {
@@ -48,12 +59,11 @@ async fn answer(State((service, json)): State<(Arc<Service>, Arc<Json>)>, body: 
         }
         JsonAnswer::BadRequest(why) => text(StatusCode::BAD_REQUEST, why),
         JsonAnswer::Failed(why) => text(StatusCode::INTERNAL_SERVER_ERROR, why),
-        JsonAnswer::Overloaded(why) => text(StatusCode::SERVICE_UNAVAILABLE, why),
+        JsonAnswer::Overloaded(why) | JsonAnswer::Unavailable(why) => {
+            text(StatusCode::SERVICE_UNAVAILABLE, why)
+        }
     }
 }
-
-/// Longer bodies are parsed beside the runtime that accepts connections.
-const SMALL: usize = 16 * 1024;
 
 /// A request in JSON takes some hundred times its length in memory while it is parsed.
 const LARGEST: usize = 1024 * 1024;

@@ -3,14 +3,18 @@
 //! A request is turned into the bytes of the protobuf message and answered like any other, so both
 //! protocols share one path. prost-reflect does the mapping from the compiled descriptors.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use tokio::time::Instant;
 
 use super::status::Status;
 use super::{Service, descriptor_set, wire};
 use crate::clock::Stopwatch;
 use crate::event::{Answered, Code};
+use crate::store::Lane;
 
 /// Turns JSON into requests, and responses into JSON.
 #[derive(Clone, Debug)]
@@ -35,6 +39,8 @@ pub enum JsonAnswer {
     Failed(String),
     /// Too many calls are under way.
     Overloaded(String),
+    /// The store cannot be asked, and a rule wants that to be an error.
+    Unavailable(String),
 }
 
 /// The compiled-in descriptors are not those of the rate limit service. A test holds them.
@@ -65,19 +71,34 @@ impl Json {
         })
     }
 
-    /// Answers one call.
-    #[must_use]
-    pub fn answer(&self, service: &Service, body: &[u8]) -> JsonAnswer {
+    /// Answers one call, by `lane` if the counts are in a store that all replicas share.
+    pub async fn answer(&self, service: &Service, lane: Option<&Lane>, body: Bytes) -> JsonAnswer {
+        let asked = Instant::now().into_std();
         let Some(_place) = service.enter() else {
             let status = Status::overloaded(service.limits.in_flight);
             service.note_refused(&status);
             return JsonAnswer::Overloaded(status.message);
         };
         let watch = Stopwatch::start();
-        match self
-            .parse(body)
-            .and_then(|request| service.decide(&request))
-        {
+        let parsed = if body.len() <= SMALL {
+            self.parse(&body)
+        } else {
+            let json = self.clone();
+            let parsing = tokio::task::spawn_blocking(move || json.parse(&body));
+            match parsing.await {
+                Ok(parsed) => parsed,
+                Err(error) => return JsonAnswer::Failed(error.to_string()),
+            }
+        };
+        let decided = match (parsed, lane) {
+            (Err(status), _) => Err(status),
+            (Ok(request), None) => service.decide(&request),
+            (Ok(request), Some(lane)) => {
+                let due = lane.shared().due(asked, PATIENCE);
+                service.ask(&request, lane, due).await
+            }
+        };
+        match decided {
             Ok(response) => {
                 let answer = self.print(&response);
                 let duration = watch.elapsed();
@@ -86,7 +107,10 @@ impl Json {
             }
             Err(status) => {
                 service.note_refused(&status);
-                JsonAnswer::BadRequest(status.message)
+                match status.code {
+                    Code::Unavailable => JsonAnswer::Unavailable(status.message),
+                    _ => JsonAnswer::BadRequest(status.message),
+                }
             }
         }
     }
@@ -125,6 +149,12 @@ impl Json {
         }
     }
 }
+
+/// Longer bodies are parsed beside the runtime that accepts connections.
+const SMALL: usize = 16 * 1024;
+
+/// A caller over HTTP/1 does not say how long it waits; the settings do.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const REQUEST: &str = "envoy.service.ratelimit.v3.RateLimitRequest";
 const RESPONSE: &str = "envoy.service.ratelimit.v3.RateLimitResponse";

@@ -14,7 +14,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{debug, warn};
@@ -59,35 +59,46 @@ pub enum ServerError {
 }
 
 impl Server {
-    /// Serves on `listener` until [`Server::drain`] is called.
+    /// Serves on `listener` until [`Server::drain`] is called. Where the counts are in a store that
+    /// all replicas share, it first waits until each core's way there has been tried, at most
+    /// `patience`.
     ///
     /// # Errors
     /// If threads cannot be had.
-    pub fn start(
+    pub async fn start(
         config: ServerConfig,
         listener: Listener,
         service: &Arc<Service>,
         health: &HealthReporter,
+        patience: Duration,
     ) -> Result<Self, ServerError> {
         let routes = Routes::new(health)?;
         let address = listener.address();
         let (drain, draining) = watch::channel(None);
-        let (mut cores, mut workers) = (Vec::new(), Vec::new());
+        let (mut cores, mut workers, mut ready) = (Vec::new(), Vec::new(), Vec::new());
         let cut = Arc::new(AtomicUsize::new(0));
         for index in 0..config.threads.max(1) {
+            let (settled, told) = oneshot::channel();
             let worker = Worker {
                 config,
-                // One for each core, so that the calls' counts of it meet no other core's.
-                calls: Arc::new(Calls {
-                    service: Arc::clone(service),
-                    routes: routes.clone(),
-                }),
                 draining: draining.clone(),
                 cut: Arc::clone(&cut),
             };
-            let (core, thread) = worker.start(index).map_err(ServerError::Thread)?;
+            let opening = Opening {
+                index,
+                service: Arc::clone(service),
+                routes: routes.clone(),
+                patience,
+                settled,
+            };
+            let (core, thread) = worker.start(opening).map_err(ServerError::Thread)?;
             cores.push(core);
             workers.push(thread);
+            ready.push(told);
+        }
+        for told in ready {
+            // A core that ended at once has nothing to wait for.
+            let _ended = told.await;
         }
         let open = cores.iter().map(|core| Arc::clone(&core.open)).collect();
         let accepting = tokio::spawn(accept(listener, cores, draining));
@@ -212,21 +223,47 @@ async fn accept(
 #[derive(Clone, Debug)]
 struct Worker {
     config: ServerConfig,
-    calls: Arc<Calls>,
     draining: watch::Receiver<Option<Duration>>,
     /// Connections that a drain ended with calls under way.
     cut: Arc<AtomicUsize>,
 }
 
+/// What a core's thread makes its calls' answers of, on its own runtime.
+#[derive(Debug)]
+struct Opening {
+    index: usize,
+    service: Arc<Service>,
+    routes: Routes,
+    patience: Duration,
+    settled: oneshot::Sender<()>,
+}
+
+impl Opening {
+    async fn open(self) -> Arc<Calls> {
+        let lane = self.service.pipeline.store().open_lane(self.index);
+        if let Some(lane) = &lane {
+            lane.settled(self.patience).await;
+        }
+        // Whoever started the server may be gone.
+        let _gone = self.settled.send(());
+        // One for each core, so that the calls' counts of it meet no other core's.
+        Arc::new(Calls {
+            service: self.service,
+            routes: self.routes,
+            lane,
+        })
+    }
+}
+
 impl Worker {
-    fn start(self, index: usize) -> std::io::Result<(Core, std::thread::JoinHandle<()>)> {
+    fn start(self, opening: Opening) -> std::io::Result<(Core, std::thread::JoinHandle<()>)> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
         let (connections, incoming) = mpsc::unbounded_channel();
         let thread = std::thread::Builder::new()
-            .name(format!("grpc-{index}"))
-            .spawn(move || runtime.block_on(self.run(incoming)))?;
+            .name(format!("grpc-{}", opening.index))
+            .spawn(move || runtime.block_on(self.run(opening, incoming)))?;
         Ok((
             Core {
                 connections,
@@ -237,15 +274,16 @@ impl Worker {
     }
 
     /// Serves what comes in until the accepting side is gone and the last connection has ended.
-    async fn run(self, mut incoming: mpsc::UnboundedReceiver<(Socket, Open)>) {
+    async fn run(self, opening: Opening, mut incoming: mpsc::UnboundedReceiver<(Socket, Open)>) {
+        let calls = opening.open().await;
         let mut connections = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
                 next = incoming.recv() => match next {
                     Some((socket, open)) => {
-                        let worker = self.clone();
+                        let (worker, calls) = (self.clone(), Arc::clone(&calls));
                         connections.spawn(async move {
-                            worker.serve(socket).await;
+                            worker.serve(socket, calls).await;
                             drop(open);
                         });
                     }
@@ -257,14 +295,14 @@ impl Worker {
         while connections.join_next().await.is_some() {}
     }
 
-    async fn serve(self, socket: Socket) {
+    async fn serve(self, socket: Socket, calls: Arc<Calls>) {
         let outcome = match socket {
             Socket::Tcp(stream) => match tokio::net::TcpStream::from_std(stream) {
-                Ok(stream) => self.connection(stream).await,
+                Ok(stream) => self.connection(stream, calls).await,
                 Err(error) => Err(error.into()),
             },
             Socket::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
-                Ok(stream) => self.connection(stream).await,
+                Ok(stream) => self.connection(stream, calls).await,
                 Err(error) => Err(error.into()),
             },
         };
@@ -273,13 +311,16 @@ impl Worker {
         }
     }
 
-    async fn connection<S>(self, stream: S) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+    async fn connection<S>(
+        self,
+        stream: S,
+        calls: Arc<Calls>,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let Self {
             config,
-            calls,
             mut draining,
             cut,
         } = self;

@@ -86,6 +86,7 @@ impl From<Refusal> for Status {
             | Refusal::Override { .. }
             | Refusal::TooManyDescriptors { .. }
             | Refusal::TooManyEntries { .. } => Code::InvalidArgument,
+            Refusal::Unavailable(_) => Code::Unavailable,
         };
         Self::new(code, refusal.to_string())
     }

@@ -78,7 +78,7 @@ mod tests {
     use crate::model::{Entry, OverrideLimit};
     use crate::pipeline::{Caps, Pipeline};
     use crate::policy::testing::{per_minute, policies};
-    use crate::store::{MemoryConfig, MemoryStore};
+    use crate::store::{MemoryConfig, MemoryStore, Store};
     use crate::transport::{ResponseConfig, convert};
 
     const NOON: u64 = 1_795_521_600_000;
@@ -88,9 +88,9 @@ mod tests {
         only_told.shadow_mode = true;
         Pipeline::new(
             policies("shop", vec![per_minute("user", 1), only_told]),
-            Arc::new(MemoryStore::new(MemoryConfig {
+            Store::Memory(Arc::new(MemoryStore::new(MemoryConfig {
                 max_keys: NonZeroU32::MAX,
-            })),
+            }))),
             Arc::new(Silence),
             Clock::manual(Timestamp::from_millis(NOON)),
             Caps {
@@ -123,7 +123,7 @@ mod tests {
             hits_addend: 0,
         };
         let snapshot = pipeline.snapshot();
-        let answer = snapshot.answer(&query).unwrap();
+        let answer = snapshot.answer(&query, pipeline.store().memory()).unwrap();
         convert::response(&query, &answer, config).dynamic_metadata
     }
 

@@ -4,7 +4,7 @@
 //! charges nothing; `DELETE` drops its state, and is the only call of this listener that changes
 //! anything, so it asks for a permit ([`permit`](super::permit)).
 //!
-//! [`look`] and [`reset`] are the one place that speaks with the store.
+//! Where the store is one that all replicas share, it is that one's counter.
 
 use axum::Json;
 use axum::extract::{Query, State};
@@ -17,8 +17,9 @@ use tracing::info;
 use super::AdminState;
 use super::counter::{Counter, NoCounter};
 use super::permit::Permitted;
-use crate::model::{Check, DescriptorText, DescriptorTextError, Verdict};
-use crate::pipeline::Pipeline;
+use crate::model::{DescriptorText, DescriptorTextError};
+use crate::store::NotForgotten;
+use crate::store::redis::Failure;
 
 /// What may be done to `/counters`.
 pub(super) fn methods() -> MethodRouter<AdminState> {
@@ -51,7 +52,7 @@ async fn show(
     Query(asked): Query<Asked>,
 ) -> Result<Response, Trouble> {
     let counter = asked.counter(&state)?;
-    let now = look(&state.pipeline, &counter.check).await;
+    let now = state.look(&counter.check).await;
     Ok(Json(counter.report(None, &now)).into_response())
 }
 
@@ -61,9 +62,12 @@ async fn forget(
     Query(asked): Query<Asked>,
 ) -> Result<Response, Trouble> {
     let counter = asked.counter(&state)?;
-    let before = look(&state.pipeline, &counter.check).await;
-    reset(&state.pipeline, &counter.check).await?;
-    let now = look(&state.pipeline, &counter.check).await;
+    let before = state.look(&counter.check).await;
+    state.reset(&counter.check).await.map_err(|why| match why {
+        NotForgotten::Shared => Trouble::Shared(counter.check.key.to_string()),
+        NotForgotten::Failed(failure) => Trouble::Failed(failure),
+    })?;
+    let now = state.look(&counter.check).await;
     info!(key = %counter.check.key, counted = before.counted, %peer, "a counter was reset by hand");
     Ok(Json(counter.report(Some(&before), &now)).into_response())
 }
@@ -74,33 +78,13 @@ async fn not_allowed() -> Response {
     (StatusCode::METHOD_NOT_ALLOWED, allowed, text).into_response()
 }
 
-/// What the counter says now.
-#[expect(
-    clippy::unused_async,
-    reason = "a store that other replicas share answers later"
-)]
-async fn look(pipeline: &Pipeline, peek: &Check) -> Verdict {
-    pipeline.store().inspect(peek, pipeline.clock().now())
-}
-
-/// Drops all that is counted.
-#[expect(
-    clippy::unused_async,
-    reason = "a store that other replicas share answers later"
-)]
-async fn reset(pipeline: &Pipeline, check: &Check) -> Result<(), Trouble> {
-    if pipeline.store().forget(check, pipeline.clock().now()) {
-        Ok(())
-    } else {
-        Err(Trouble::Shared(check.key.to_string()))
-    }
-}
-
 /// Why a counter is not shown or not reset.
 #[derive(Debug, thiserror::Error)]
 enum Trouble {
     #[error(transparent)]
     Descriptor(#[from] DescriptorTextError),
+    #[error("nothing was reset: {0}")]
+    Failed(Failure),
     #[error(transparent)]
     NoCounter(#[from] NoCounter),
     #[error(
@@ -117,6 +101,7 @@ impl IntoResponse for Trouble {
             Self::Descriptor(_) => StatusCode::BAD_REQUEST,
             Self::NoCounter(_) => StatusCode::NOT_FOUND,
             Self::Shared(_) => StatusCode::CONFLICT,
+            Self::Failed(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
         (status, format!("{self}\n")).into_response()
     }

@@ -12,10 +12,10 @@ use super::*;
 use crate::clock::{Clock, Timestamp};
 use crate::event::Silence;
 use crate::model::{Peer, Query as Asking};
-use crate::pipeline::Caps;
+use crate::pipeline::{Caps, Pipeline};
 use crate::policy::testing::{per_minute, policies};
 use crate::policy::{Limit, Rule};
-use crate::store::{MemoryConfig, MemoryStore};
+use crate::store::{MemoryConfig, MemoryStore, Store};
 
 const NOON: Timestamp = Timestamp::from_millis(1_795_521_600_000);
 
@@ -26,9 +26,9 @@ fn state(max_keys: u32, token: Option<&str>) -> AdminState {
     };
     let pipeline = Pipeline::new(
         policies("shop", vec![per_minute("user", 2), unlimited]),
-        Arc::new(MemoryStore::new(MemoryConfig {
+        Store::Memory(Arc::new(MemoryStore::new(MemoryConfig {
             max_keys: NonZeroU32::new(max_keys).unwrap(),
-        })),
+        }))),
         Arc::new(Silence),
         Clock::manual(NOON),
         Caps {
@@ -38,6 +38,7 @@ fn state(max_keys: u32, token: Option<&str>) -> AdminState {
     );
     AdminState {
         pipeline: Arc::new(pipeline),
+        lane: None,
         status: Arc::new(Status::default()),
         metrics: Arc::new(|| Ok(Vec::new())),
         settings: Arc::new(|| serde_json::Value::Null),
@@ -54,7 +55,9 @@ fn charge(state: &AdminState, user: &str) -> bool {
         descriptors: [text.descriptor()].into_iter().collect(),
         hits_addend: 1,
     };
-    state.pipeline.snapshot().answer(&query).unwrap().denied
+    let store = state.pipeline.store().memory();
+    let snapshot = state.pipeline.snapshot();
+    snapshot.answer(&query, store).unwrap().denied
 }
 
 fn peer(address: &str) -> Option<ConnectInfo<Peer>> {

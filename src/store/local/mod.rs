@@ -193,18 +193,31 @@ impl LocalStore {
         let fleet = self.fleet.load();
         let own: Checks = checks
             .iter()
-            .filter(|check| still_counts(&check.quota, at, now))
-            .filter_map(|check| match check.hits {
-                Hits::Charge(hits) => {
-                    let share = fleet.share(&check.key, &check.quota);
-                    Some(own(check, share, Hits::Refund(hits)))
-                }
-                Hits::Peek | Hits::Refund(_) => None,
-            })
+            .map(|check| own(check, fleet.share(&check.key, &check.quota), check.hits))
             .collect();
-        // Refunds always land, so there is nothing to be read in the decision.
-        drop(self.memory.decide(&own, false, now));
+        self.memory.give_back(&own, at, now);
         self.told(checks, at, now);
+    }
+
+    /// What a query of this check alone would be answered. Charges nothing.
+    #[must_use]
+    pub fn inspect(&self, check: &Check, now: Timestamp) -> Verdict {
+        let share = self.fleet.load().share(&check.key, &check.quota);
+        let mut verdict = self.memory.inspect(&own(check, share, check.hits), now);
+        tell(&mut verdict, check, share);
+        verdict
+    }
+
+    /// Drops what this check's key has been charged here; see [`MemoryStore::forget`].
+    pub fn forget(&self, check: &Check, now: Timestamp) -> bool {
+        let share = self.fleet.load().share(&check.key, &check.quota);
+        self.memory.forget(&own(check, share, check.hits), now)
+    }
+
+    /// The counters, for those who want to know how many.
+    #[must_use]
+    pub fn memory(&self) -> &MemoryStore {
+        &self.memory
     }
 
     /// Forgets to charge the shared store with what these checks were charged here at `at`, since

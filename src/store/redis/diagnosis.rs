@@ -249,6 +249,11 @@ const SIGNS: [Sign; 28] = [
         "it cannot save its data and so does not write: check its disk and its log",
     ),
     sign(
+        "not allowed after non deterministic",
+        FailureClass::MisConfigured,
+        "set lua-replicate-commands to yes, its default on Redis 6.2",
+    ),
+    sign(
         "NOREPLICAS",
         FailureClass::MisConfigured,
         "fewer replicas are in step than min-replicas-to-write asks for",

@@ -14,6 +14,11 @@
 //! [`primary_by_sentinel`] and [`slots`] find the servers that an address stands for. A
 //! [`Connection`] is to one server, is never made again by itself, and never sends a call twice. Each
 //! [`Failure`] has a [class](FailureClass), and each class a [`Reaction`].
+//!
+//! A [`RedisStore`] is where keys are: one server, or several that a resolver (`resolve`) finds and
+//! finds again. Each core has its own [`Links`] there, a `link` to each server, with a `queue` in
+//! front of it that makes one call of what waits, and a breaker. A link supervises one connection
+//! at a time (`line`). How they all fare is in `health`.
 
 mod address;
 mod connect;
@@ -21,14 +26,22 @@ mod connection;
 mod diagnosis;
 mod failure;
 mod greeting;
+mod health;
 mod heartbeat;
+mod line;
+mod link;
+mod links;
 mod place;
+mod queue;
 mod reply;
+mod resolve;
+mod route;
 mod scripts;
 mod secret;
 mod sentinel;
 mod slot;
 mod slots;
+mod store;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -39,13 +52,22 @@ pub use connect::{Access, TlsFiles, connect};
 pub use connection::Connection;
 pub use failure::{Failure, FailureClass, Reaction, Redirect};
 pub use greeting::{Mode, Reached, Role};
+pub use health::LinkStatus;
+pub use heartbeat::Heartbeat;
+pub(crate) use links::Links;
 pub use place::Place;
 use place::bracketed;
+pub(crate) use queue::{Task, Work};
 pub use reply::Reply;
-pub use heartbeat::Heartbeat;
 pub use scripts::{DECIDE, HEARTBEAT};
 pub use secret::Secret;
 pub use sentinel::primary_by_sentinel;
 pub use slot::slot_of;
 pub use slots::{SlotMap, slots};
+pub use store::{RedisConfig, RedisStatus, RedisStore, Site};
 pub use wire::{Call, Full, ReplyError, decode};
+
+/// The monotonic clock, which tests may stop.
+pub(crate) fn now() -> std::time::Instant {
+    tokio::time::Instant::now().into_std()
+}

@@ -1,0 +1,144 @@
+//! The store as the settings want it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::configure;
+use crate::clock::Clock;
+use crate::config::settings::{self, Replicas, Settings, StoreKind};
+use crate::event::{Events, StoreName};
+use crate::store::redis::{Access, Address, RedisConfig, RedisStore, Site, TlsFiles, Topology};
+use crate::store::{
+    BreakerConfig, DeadlineConfig, FleetConfig, LocalConfig, LocalStore, MemoryStore, SharedConfig,
+    SharedStore, Store,
+};
+
+/// Opens the store; where it is in Redis, the servers are looked for from now on.
+pub(super) fn open(settings: &Settings, clock: &Clock, events: &Arc<dyn Events>) -> Store {
+    let memory = configure::memory(settings);
+    match settings.store.kind {
+        StoreKind::Memory => Store::Memory(Arc::new(MemoryStore::new(memory))),
+        StoreKind::Redis => {
+            let start = |name, sites| {
+                let config = redis(settings, name, sites);
+                RedisStore::start(config, clock.clone(), Arc::clone(events))
+            };
+            let redis = &settings.store.redis;
+            let urls = std::iter::once(&redis.url).chain(&redis.failover_urls.0);
+            let main = urls.map(|url| site(redis, url.address())).collect();
+            let main = start(StoreName::Main, main);
+            let per_second = redis.per_second_url.as_ref().map(|url| {
+                let sites = vec![site(redis, url.address())];
+                start(StoreName::PerSecond, sites)
+            });
+            Store::Shared(Arc::new(SharedStore::new(
+                main,
+                per_second,
+                LocalStore::new(LocalConfig {
+                    max_keys: memory.max_keys,
+                    ..LocalConfig::default()
+                }),
+                shared(settings),
+                Arc::clone(events),
+            )))
+        }
+    }
+}
+
+/// How long to wait for the store before Envoy may ask.
+pub(super) fn patience(settings: &Settings) -> Duration {
+    settings.store.redis.connect_timeout.get()
+}
+
+fn shared(settings: &Settings) -> SharedConfig {
+    SharedConfig {
+        deadline: DeadlineConfig {
+            store: settings.deadline.store.get(),
+            margin: settings.deadline.margin.get(),
+        },
+        fleet: match settings.fleet.replicas {
+            Replicas::Auto => FleetConfig::Auto,
+            Replicas::Count(count) => FleetConfig::Fixed(count.get()),
+        },
+    }
+}
+
+fn redis(settings: &Settings, name: StoreName, sites: Vec<Site>) -> RedisConfig {
+    let redis = &settings.store.redis;
+    let lanes = configure::server(settings).threads.saturating_add(1);
+    let sentinel_access = sentinel_access(redis, sites.first());
+    RedisConfig {
+        name,
+        sites,
+        sentinel_access,
+        key_prefix: redis.key_prefix.as_str().to_owned(),
+        connect_timeout: redis.connect_timeout.get(),
+        deadline: settings.deadline.store.get(),
+        breaker: BreakerConfig {
+            threshold: settings.circuit_breaker.threshold.get(),
+            timeout: settings.circuit_breaker.timeout.get(),
+        },
+        probe_interval: settings.circuit_breaker.probe_interval.get(),
+        // What may wait in all, spread over the cores.
+        queue_size: settings.queue.max_size.as_usize().div_ceil(lanes),
+        batch_size: settings.queue.batch_size.as_usize(),
+    }
+}
+
+/// A URL's user and password win over those of the settings.
+fn site(redis: &settings::Redis, address: &Address) -> Site {
+    let access = Access {
+        username: address.username.clone().or_else(|| redis.username.clone()),
+        password: address.password.clone(),
+        password_file: unless(address.password.is_some(), &redis.password_file),
+        tls: address.tls.then(|| tls(&redis.tls)),
+        database: address.database,
+    };
+    Site {
+        address: address.clone(),
+        access,
+    }
+}
+
+fn sentinel_access(redis: &settings::Redis, site: Option<&Site>) -> Access {
+    let mut access = Access {
+        username: redis.sentinel.username.clone(),
+        password: None,
+        password_file: redis.sentinel.password_file.clone(),
+        tls: None,
+        database: 0,
+    };
+    let Some(Site { address, .. }) = site else {
+        return access;
+    };
+    access.tls = address.tls.then(|| tls(redis.sentinel_tls()));
+    if let Topology::Sentinel {
+        username, password, ..
+    } = &address.topology
+    {
+        access.username = username.clone().or(access.username);
+        access.password_file = unless(password.is_some(), &access.password_file);
+        access.password = password.clone();
+    }
+    access
+}
+
+fn tls(files: &settings::RedisTls) -> TlsFiles {
+    TlsFiles {
+        ca_file: files.ca_file.clone(),
+        cert_file: files.cert_file.clone(),
+        key_file: files.key_file.clone(),
+        server_name: files
+            .server_name
+            .as_ref()
+            .map(|name| name.as_str().to_owned()),
+    }
+}
+
+fn unless(given: bool, file: &Option<PathBuf>) -> Option<PathBuf> {
+    match given {
+        true => None,
+        false => file.clone(),
+    }
+}

@@ -1,0 +1,290 @@
+//! A connection with the scripts loaded: calls of the script, and what else is asked of a server.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+
+use super::queue::{Missed, Task, Waiting};
+use super::{
+    Call, Connection, DECIDE, Failure, FailureClass, Full, HEARTBEAT, Heartbeat, Mode, Place,
+    Reached, Reaction, RedisStore, Reply, Role, connect, decode, now,
+};
+use crate::event::StoreCalled;
+use crate::model::Key;
+
+/// A connection that serves.
+#[derive(Debug)]
+pub(super) struct Line {
+    connection: Connection,
+    server: String,
+    scripts: Mutex<Scripts>,
+    store: Arc<RedisStore>,
+    since: Instant,
+}
+
+/// The names by which the server knows the scripts.
+#[derive(Clone, Debug)]
+struct Scripts {
+    decide: String,
+    heartbeat: String,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) result: Result<(), Failure>,
+    /// What is to be sent again, since it surely was not done.
+    pub(super) again: Vec<Waiting>,
+}
+
+impl Line {
+    /// Connects, makes sure that the server is one that counts, and loads the scripts.
+    pub(super) async fn open(store: &Arc<RedisStore>, place: &Place) -> Result<Self, Failure> {
+        let config = store.config();
+        let access = store.access(place).cloned().unwrap_or_default();
+        let (connection, reached) = connect(place, &access, config.connect_timeout).await?;
+        fits(place, &reached, store.is_cluster())?;
+        store.note_reached(place, &reached);
+        let scripts = Scripts::load(&connection).await?;
+        Ok(Self {
+            connection,
+            server: reached.server,
+            scripts: Mutex::new(scripts),
+            store: Arc::clone(store),
+            since: now(),
+        })
+    }
+
+    /// What was reached.
+    pub(super) fn server(&self) -> &str {
+        &self.server
+    }
+
+    /// How long it has stood.
+    pub(super) fn age(&self) -> Duration {
+        now().saturating_duration_since(self.since)
+    }
+
+    /// Loads the scripts again: the server has lost them.
+    pub(super) async fn load(&self) -> Result<(), Failure> {
+        let scripts = Scripts::load(&self.connection).await?;
+        *self.scripts.lock() = scripts;
+        Ok(())
+    }
+
+    /// Comes to an end when the connection does.
+    pub(super) async fn closed(&self) -> Failure {
+        self.connection.closed().await
+    }
+
+    /// Asks nothing, as a query would be asked.
+    pub(super) async fn probe(&self) -> Result<(), Failure> {
+        let config = self.store.config();
+        let call = Call::new(&config.key_prefix, None, 0);
+        let name = self.scripts.lock().decide.clone();
+        let reply = self.connection.eval(&name, &call, config.deadline).await?;
+        decode(&reply, [])
+            .map_err(|error| Failure::new(FailureClass::Protocol, error.to_string()))?;
+        Ok(())
+    }
+
+    /// Sends the calls of a round, and hands out the answers as each comes.
+    pub(super) async fn send(&self, round: Vec<Vec<Waiting>>) -> Vec<Ended> {
+        join_all(round.into_iter().map(|batch| self.call(batch))).await
+    }
+
+    /// A heartbeat; the live replicas' names.
+    pub(super) async fn beat(&self, beat: &Heartbeat<'_>) -> Result<Vec<String>, Failure> {
+        let reply = match self.try_beat(beat).await {
+            Err(failure) if failure.class == FailureClass::NoScript => {
+                self.load().await?;
+                self.try_beat(beat).await?
+            }
+            other => other?,
+        };
+        let names = reply.list().iter().filter_map(Reply::text);
+        Ok(names.map(Cow::into_owned).collect())
+    }
+
+    async fn try_beat(&self, beat: &Heartbeat<'_>) -> Result<Reply, Failure> {
+        let script = self.scripts.lock().heartbeat.clone();
+        let mut arguments: Vec<Bytes> =
+            vec![script.into(), "1".into(), self.store.state_key().into()];
+        arguments.extend(beat.arguments().map(Bytes::from));
+        let within = self.store.config().connect_timeout;
+        self.connection.command("EVALSHA", arguments, within).await
+    }
+
+    /// Drops a counter; whether it was there.
+    pub(super) async fn delete(&self, key: &Key, within: Duration) -> Result<bool, Failure> {
+        let name = [
+            self.store.config().key_prefix.as_bytes(),
+            b":",
+            key.as_bytes(),
+        ]
+        .concat();
+        let reply = self
+            .connection
+            .command("DEL", vec![name.into()], within)
+            .await?;
+        Ok(reply.number().is_some_and(|dropped| dropped > 0))
+    }
+
+    async fn call(&self, batch: Vec<Waiting>) -> Ended {
+        let started = now();
+        let config = self.store.config();
+        let within = patience(&batch, started);
+        let (call, batch) = self.write(batch);
+        let asking = batch.iter().any(|waiting| waiting.asking);
+        let name = self.scripts.lock().decide.clone();
+        let sent = match asking {
+            true => self.connection.eval_asking(&name, &call, within).await,
+            false => self.connection.eval(&name, &call, within).await,
+        };
+        let checks = batch.iter().map(|waiting| &*waiting.work.checks);
+        let decided = sent.and_then(|reply| {
+            decode(&reply, checks.clone())
+                .map_err(|error| Failure::new(FailureClass::Protocol, error.to_string()))
+        });
+        self.store.note_call(StoreCalled {
+            store: config.name,
+            result: decided
+                .as_ref()
+                .map_or_else(|failure| failure.class.name(), |_| "ok"),
+            duration: now().saturating_duration_since(started),
+            queries: batch.len(),
+            checks: call.checks(),
+        });
+        match decided {
+            Ok(decisions) => {
+                if let Some(verdict) = decisions
+                    .iter()
+                    .find_map(|decided| decided.verdicts.first())
+                {
+                    self.store.note_time(verdict.at);
+                }
+                for (waiting, decision) in batch.into_iter().zip(decisions) {
+                    // Whoever has gone has been charged all the same.
+                    let _gone = waiting.reply.send(Ok(decision));
+                }
+                Ended {
+                    result: Ok(()),
+                    again: Vec::new(),
+                }
+            }
+            Err(failure) => {
+                let again = hand_back(batch, &failure);
+                Ended {
+                    result: Err(failure),
+                    again,
+                }
+            }
+        }
+    }
+
+    /// The call that asks all of the batch. What has no room in it is told so.
+    fn write(&self, batch: Vec<Waiting>) -> (Call, Vec<Waiting>) {
+        let config = self.store.config();
+        let jitter = fastrand::u32(..=JITTER);
+        let mut call = Call::new(&config.key_prefix, None, jitter);
+        let mut kept = Vec::with_capacity(batch.len());
+        for waiting in batch {
+            let checks = &waiting.work.checks;
+            let written: Result<(), Full> = match waiting.work.task {
+                Task::Decide { enforce } => call.push(checks, enforce),
+                Task::GiveBack(at) => call.give_back(checks, at),
+                Task::Land(at) => call.land(checks, at),
+                Task::Try => call.attempt(checks),
+            };
+            match written {
+                Ok(()) => kept.push(waiting),
+                Err(Full) => {
+                    let _gone = waiting.reply.send(Err(Missed::Failed(FailureClass::Other)));
+                }
+            }
+        }
+        (call, kept)
+    }
+}
+
+impl Scripts {
+    async fn load(connection: &Connection) -> Result<Self, Failure> {
+        Ok(Self {
+            decide: connection.load(DECIDE).await?,
+            heartbeat: connection.load(HEARTBEAT).await?,
+        })
+    }
+}
+
+/// Whether a server is one to count on.
+fn fits(place: &Place, reached: &Reached, in_cluster: bool) -> Result<(), Failure> {
+    let wrong = |class, detail: String| Err(Failure::new(class, detail));
+    match (reached.mode, &reached.role) {
+        (Mode::Sentinel, _) | (_, Role::Sentinel) => wrong(
+            FailureClass::MisConfigured,
+            format!(
+                "{place} is a Sentinel, which keeps no counts: write \
+                 redis-sentinel://{place}?sentinelServiceName=NAME"
+            ),
+        ),
+        (Mode::Cluster, _) if !in_cluster => wrong(
+            FailureClass::MisConfigured,
+            format!("{place} is a node of a Cluster: write redis-cluster://{place}"),
+        ),
+        (Mode::Standalone, _) if in_cluster => wrong(
+            FailureClass::MisConfigured,
+            format!("{place} is no node of a Cluster: write redis://{place}"),
+        ),
+        (_, Role::Replica { of }) => Err(Failure::replica(place, of)),
+        (_, Role::Primary) if reached.loading => wrong(
+            FailureClass::Loading,
+            format!("{place} is still reading its data after a start"),
+        ),
+        (_, Role::Primary) => Ok(()),
+    }
+}
+
+/// Tells everybody why, but those whose work is to be sent again.
+fn hand_back(batch: Vec<Waiting>, failure: &Failure) -> Vec<Waiting> {
+    let together = batch.len() > 1;
+    let mut again = Vec::new();
+    for mut waiting in batch {
+        match (failure.class.reaction(), &failure.redirect) {
+            (Reaction::LoadScripts, _) => again.push(waiting),
+            (Reaction::SplitAndRetry, _) if together => {
+                waiting.alone = true;
+                again.push(waiting);
+            }
+            (Reaction::Reroute, Some(redirect)) => {
+                let _gone = waiting.reply.send(Err(Missed::Moved(redirect.clone())));
+            }
+            _ => {
+                let _gone = waiting.reply.send(Err(Missed::Failed(failure.class)));
+            }
+        }
+    }
+    again
+}
+
+/// As long as the most patient caller waits; where there is none, as long as the work may take.
+fn patience(batch: &[Waiting], now: Instant) -> Duration {
+    let due = |caller: bool| {
+        let of_kind = batch
+            .iter()
+            .filter(|waiting| waiting.work.task.has_caller() == caller);
+        of_kind.map(|waiting| waiting.work.due).max()
+    };
+    let due = due(true).or_else(|| due(false)).unwrap_or(now);
+    due.saturating_duration_since(now).max(LEAST_PATIENCE)
+}
+
+/// Keys outlive their state by up to so many thousandths of its time, so that windows that end
+/// together do not make a server expire them together.
+const JITTER: u32 = 50;
+
+/// fred's timers count whole milliseconds.
+const LEAST_PATIENCE: Duration = Duration::from_millis(1);

@@ -1,0 +1,350 @@
+//! One core's link to one server: it connects, sends what waits, and connects again.
+//!
+//! A task of its own ([`Link::run`]) supervises one connection at a time. Nothing is sent twice:
+//! what was sent over a connection that is lost has failed, whatever the server has done with it.
+//! Each failure's reaction stands in [`FailureClass::reaction`]. While there is no connection, or
+//! the breaker is open, [`Link::submit`] refuses at once.
+//!
+//! Whether a server that is slow counts as one that answers is for probes to say: they have the
+//! store's deadline, as queries have.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::health::LinkId;
+use super::line::{Ended, Line};
+use super::queue::{Outcome, Queue, Waiting, Work};
+use super::{Failure, FailureClass, Place, Reaction, RedisStore, now};
+use crate::event::BreakerState;
+use crate::store::{Breaker, Unasked};
+
+/// A link.
+#[derive(Debug)]
+pub(super) struct Link {
+    id: LinkId,
+    store: Arc<RedisStore>,
+    state: Mutex<State>,
+    /// Told when something waits.
+    wake: Notify,
+    /// Told when the first connection stands, or could not be made.
+    settled: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    queue: Queue,
+    breaker: Breaker,
+    line: Option<Arc<Line>>,
+    settled: bool,
+}
+
+impl Link {
+    pub(super) fn new(store: &Arc<RedisStore>, lane: usize, place: Place) -> Self {
+        let config = store.config();
+        Self {
+            id: LinkId { lane, place },
+            store: Arc::clone(store),
+            state: Mutex::new(State {
+                queue: Queue::new(store.queue_config()),
+                breaker: Breaker::new(config.breaker, now()),
+                line: None,
+                settled: false,
+            }),
+            wake: Notify::new(),
+            settled: Notify::new(),
+        }
+    }
+
+    /// Has `work` sent with what else waits.
+    ///
+    /// # Errors
+    /// If it cannot be: nothing was sent then.
+    pub(super) fn submit(
+        &self,
+        work: Work,
+        asking: bool,
+        now: Instant,
+    ) -> Result<oneshot::Receiver<Outcome>, Unasked> {
+        let (reply, receiver) = oneshot::channel();
+        let waiting = Waiting {
+            work,
+            alone: asking,
+            asking,
+            reply,
+        };
+        let mut state = self.state.lock();
+        if state.line.is_none() {
+            return Err(Unasked::Gone);
+        }
+        let before = state.breaker.last().0;
+        let admits = state.breaker.state(now);
+        let pushed = match admits {
+            BreakerState::Open => return Err(Unasked::BreakerOpen),
+            BreakerState::Closed => {
+                let pushed = state.queue.push(waiting, usize::MAX);
+                pushed.map_err(|_full| Unasked::QueueFull)
+            }
+            // No more than one call's worth waits for how the trial ends.
+            BreakerState::HalfOpen => {
+                let most = self.store.config().batch_size;
+                let pushed = state.queue.push(waiting, most);
+                pushed.map_err(|_enough| Unasked::BreakerOpen)
+            }
+        };
+        drop(state);
+        pushed?;
+        if before != admits {
+            self.publish(None, None);
+        }
+        self.wake.notify_one();
+        Ok(receiver)
+    }
+
+    /// Has something else done than a query, over the same connection. Whether the server answers
+    /// says as much of it as a query would.
+    pub(super) async fn run_errand<T>(
+        &self,
+        errand: impl AsyncFnOnce(&Line) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let line = self.state.lock().line.clone();
+        let Some(line) = line else {
+            let why = format!("there is no connection to {} now", self.id.place);
+            return Err(Failure::new(FailureClass::Refused, why));
+        };
+        let done = errand(&line).await;
+        if let Err(failure) = &done
+            && failure.class == FailureClass::Timeout
+        {
+            self.state.lock().breaker.failed(now());
+            self.publish(None, Some(failure));
+            self.wake.notify_one();
+        }
+        done
+    }
+
+    /// Waits until it has been tried once to connect.
+    pub(super) async fn settled(&self) {
+        loop {
+            let told = self.settled.notified();
+            if self.state.lock().settled {
+                return;
+            }
+            told.await;
+        }
+    }
+
+    /// Keeps it up. Ends only by being dropped.
+    pub(super) async fn run(self: Arc<Self>) {
+        let _status = Forget(&self);
+        let pause = self.store.config().probe_interval;
+        loop {
+            match Line::open(&self.store, &self.id.place).await {
+                Ok(line) => {
+                    let line = Arc::new(line);
+                    self.stand(&line);
+                    let failure = self.serve(&line).await;
+                    self.fall(&failure, false);
+                    if line.age() > pause {
+                        // It was good for a while: what took its place may be there already.
+                        continue;
+                    }
+                }
+                Err(failure) => self.fall(&failure, true),
+            }
+            sleep(jittered(pause)).await;
+        }
+    }
+
+    /// A connection stands.
+    fn stand(&self, line: &Arc<Line>) {
+        {
+            let mut state = self.state.lock();
+            state.line = Some(Arc::clone(line));
+            state.settled = true;
+        }
+        self.publish(Some(line.server()), None);
+        self.settled.notify_waiters();
+    }
+
+    /// The connection is lost, or could not be made.
+    fn fall(&self, failure: &Failure, refused: bool) {
+        let waiting = {
+            let mut state = self.state.lock();
+            state.line = None;
+            state.settled = true;
+            match refused {
+                true => state.breaker.trip(now()),
+                false => state.breaker.failed(now()),
+            }
+            state.queue.clear()
+        };
+        // Whoever waits learns that nobody will answer.
+        drop(waiting);
+        self.publish(None, Some(failure));
+        self.settled.notify_waiters();
+    }
+
+    /// Sends rounds until the connection is of no use any more.
+    async fn serve(&self, line: &Line) -> Failure {
+        let mut rounds = FuturesUnordered::new();
+        let mut probes = interval(self.store.config().probe_interval);
+        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut closed = std::pin::pin!(line.closed());
+        loop {
+            let (wait, open) = self.next_round();
+            if wait == Some(Duration::ZERO) {
+                let round = self.state.lock().queue.take(now());
+                if !round.is_empty() {
+                    rounds.push(line.send(round));
+                }
+                continue;
+            }
+            tokio::select! {
+                biased;
+                Some(ended) = rounds.next() => {
+                    self.state.lock().queue.round_ended();
+                    if let Err(failure) = self.take_in(line, ended).await {
+                        return failure;
+                    }
+                }
+                failure = &mut closed => return failure,
+                () = self.wake.notified() => {}
+                () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
+                _ = probes.tick(), if open => {
+                    if let Err(failure) = self.probe(line).await {
+                        return failure;
+                    }
+                }
+            }
+        }
+    }
+
+    /// How long the next round waits, and whether probes are wanted.
+    fn next_round(&self) -> (Option<Duration>, bool) {
+        let now = now();
+        let mut state = self.state.lock();
+        let admits = state.breaker.state(now);
+        let most = match admits {
+            BreakerState::Closed => MOST_ROUNDS,
+            BreakerState::HalfOpen => 1,
+            BreakerState::Open => 0,
+        };
+        let wait = state.queue.wait(most, now);
+        (wait, admits != BreakerState::Closed)
+    }
+
+    /// What a round's calls came to.
+    async fn take_in(&self, line: &Line, ended: Vec<Ended>) -> Result<(), Failure> {
+        let (mut reload, mut fatal) = (false, None);
+        let before = self.state.lock().breaker.last().0;
+        let mut last = None;
+        for call in ended {
+            let Err(failure) = call.result else {
+                self.state.lock().breaker.succeeded(now());
+                continue;
+            };
+            let mut state = self.state.lock();
+            for waiting in call.again {
+                state.queue.push_back(waiting);
+            }
+            match failure.class.reaction() {
+                Reaction::LoadScripts => reload = true,
+                Reaction::Reroute if failure.redirect.is_some() => {
+                    self.store.health().trouble.notify_one();
+                }
+                Reaction::SplitAndRetry => {}
+                Reaction::Reroute | Reaction::Wait => {
+                    state.breaker.failed(now());
+                    last = Some(failure);
+                }
+                Reaction::Reconnect => fatal = Some(failure),
+            }
+        }
+        let opened = {
+            let mut state = self.state.lock();
+            let after = state.breaker.last().0;
+            // Nobody waits for a breaker to close.
+            let waiting = match after {
+                BreakerState::Open => state.queue.drain(),
+                BreakerState::Closed | BreakerState::HalfOpen => Default::default(),
+            };
+            drop(waiting);
+            after != before
+        };
+        if opened {
+            self.publish(None, last.as_ref());
+        }
+        if let Some(failure) = fatal {
+            return Err(failure);
+        }
+        match reload {
+            true => line.load().await,
+            false => Ok(()),
+        }
+    }
+
+    /// Asks whether the server answers in time, off the path of any request.
+    async fn probe(&self, line: &Line) -> Result<(), Failure> {
+        let probed = line.probe().await;
+        {
+            let mut state = self.state.lock();
+            match (&probed, state.breaker.state(now())) {
+                (Ok(()), BreakerState::Open) => state.breaker.probed(now()),
+                // No query came meanwhile that could have been the trial.
+                (Ok(()), BreakerState::HalfOpen) => state.breaker.succeeded(now()),
+                (Ok(()), BreakerState::Closed) => {}
+                (Err(_), _) => state.breaker.failed(now()),
+            }
+        }
+        self.publish(None, probed.as_ref().err());
+        match probed {
+            Err(failure) if failure.class.reaction() == Reaction::LoadScripts => line.load().await,
+            // A connection over which nothing comes may be dead, and the server not.
+            Err(failure)
+                if failure.class == FailureClass::Timeout
+                    || failure.class.reaction() == Reaction::Reconnect =>
+            {
+                Err(failure)
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn publish(&self, server: Option<&str>, failure: Option<&Failure>) {
+        let (state, connected) = {
+            let state = self.state.lock();
+            (state.breaker.last().0, state.line.is_some())
+        };
+        let shown = match connected {
+            true => state,
+            false => BreakerState::Open,
+        };
+        let failure = failure.map(ToString::to_string);
+        let health = self.store.health();
+        health.note(&self.id, shown, server, failure.as_deref());
+    }
+}
+
+/// Takes a link that ends off the board.
+struct Forget<'a>(&'a Link);
+
+impl Drop for Forget<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().line = None;
+        self.0.store.health().forget(&self.0.id);
+    }
+}
+
+/// Replicas that lost a server together do not come back together.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(0.8 + 0.4 * fastrand::f64())
+}
+
+/// Rounds under way over one connection. More would only wait in the server.
+const MOST_ROUNDS: usize = 8;

@@ -1,0 +1,234 @@
+//! A store in Redis as a whole: its configuration, where its keys are, how it fares.
+//!
+//! What sends queries are the [`Links`](super::Links) of each core. What they share is here, and
+//! all of it is small: the route that the resolver finds, the health that they report, and how far
+//! the servers' clock is from ours.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use super::health::{Health, LinkStatus};
+use super::queue::QueueConfig;
+use super::resolve;
+use super::route::Route;
+use super::{Access, Address, Failure, Heartbeat, Place, Reached, Topology};
+use crate::clock::{Clock, Timestamp};
+use crate::event::{BreakerState, Events, StoreCalled, StoreName};
+use crate::store::BreakerConfig;
+
+/// How a store in Redis is reached and used.
+#[derive(Clone, Debug)]
+pub struct RedisConfig {
+    /// Which store it is.
+    pub name: StoreName,
+    /// Where it is; with more than one, the first that can be used, in order. At least one.
+    pub sites: Vec<Site>,
+    /// How to be let in by Sentinels.
+    pub sentinel_access: Access,
+    /// What every key's name begins with.
+    pub key_prefix: String,
+    /// How long connecting may take.
+    pub connect_timeout: Duration,
+    /// How long a probe may take: what queries wait.
+    pub deadline: Duration,
+    /// When a server is left alone.
+    pub breaker: BreakerConfig,
+    /// How often a server that is left alone is looked after.
+    pub probe_interval: Duration,
+    /// Queries that may wait on one core.
+    pub queue_size: usize,
+    /// Checks in one call.
+    pub batch_size: usize,
+}
+
+/// A place to store counts, and how to be let in.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// Where.
+    pub address: Address,
+    /// How to be let in.
+    pub access: Access,
+}
+
+/// A store in Redis.
+#[derive(Debug)]
+pub struct RedisStore {
+    config: RedisConfig,
+    clock: Clock,
+    events: Arc<dyn Events>,
+    health: Health,
+    route: watch::Sender<Route>,
+    /// Milliseconds by which the servers' clock is ahead of ours, as last seen.
+    ahead: AtomicI64,
+    notes: Mutex<Notes>,
+}
+
+/// What has been said, so that each core does not say it again.
+#[derive(Debug, Default)]
+struct Notes {
+    reached: Vec<(Place, String)>,
+    /// Why the servers cannot be found.
+    unresolved: Option<String>,
+}
+
+/// How a store in Redis fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RedisStatus {
+    /// Which store it is.
+    pub name: StoreName,
+    /// The state of its worst link.
+    pub state: BreakerState,
+    /// Since when.
+    pub since: Timestamp,
+    /// Every link of every core.
+    pub links: Vec<LinkStatus>,
+    /// Why its servers cannot be found, if they cannot.
+    pub unresolved: Option<String>,
+}
+
+impl RedisStore {
+    /// A store whose servers are looked for on this runtime from now on.
+    #[must_use]
+    pub fn start(config: RedisConfig, clock: Clock, events: Arc<dyn Events>) -> Arc<Self> {
+        let store = Arc::new(Self {
+            health: Health::new(config.name, clock.clone(), Arc::clone(&events)),
+            config,
+            clock,
+            events,
+            route: watch::Sender::new(Route::Unknown),
+            ahead: AtomicI64::new(0),
+            notes: Mutex::default(),
+        });
+        tokio::spawn(resolve::resolve(Arc::clone(&store)));
+        store
+    }
+
+    /// How it fares.
+    #[must_use]
+    pub fn status(&self) -> RedisStatus {
+        let (state, links) = self.health.snapshot();
+        let worst = links.iter().filter(|link| link.state == state);
+        RedisStatus {
+            name: self.config.name,
+            state,
+            since: worst.map(|link| link.since).min().unwrap_or_default(),
+            links,
+            unresolved: self.notes.lock().unresolved.clone(),
+        }
+    }
+
+    /// The servers' time, as far as is known.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        let ahead = self.ahead.load(Ordering::Relaxed);
+        let now = self.clock.now().as_millis();
+        Timestamp::from_millis(now.saturating_add_signed(ahead))
+    }
+
+    /// The name of the key under which replicas say that they live.
+    #[must_use]
+    pub fn state_key(&self) -> String {
+        Heartbeat::key(&self.config.key_prefix, self.config.name.name())
+    }
+
+    /// How it is reached and used.
+    #[must_use]
+    pub fn config(&self) -> &RedisConfig {
+        &self.config
+    }
+
+    pub(super) fn queue_config(&self) -> QueueConfig {
+        QueueConfig {
+            max_size: self.config.queue_size,
+            batch_size: self.config.batch_size,
+        }
+    }
+
+    pub(super) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    pub(super) fn route(&self) -> watch::Receiver<Route> {
+        self.route.subscribe()
+    }
+
+    /// How to be let in there.
+    pub(super) fn access(&self, place: &Place) -> Option<&Access> {
+        let is_there = |site: &&Site| site.address.topology == Topology::Single(place.clone());
+        let sites = &self.config.sites;
+        let site = sites.iter().find(is_there).or_else(|| sites.first());
+        site.map(|site| &site.access)
+    }
+
+    /// Whether its servers are those of a Cluster.
+    pub(super) fn is_cluster(&self) -> bool {
+        let topology = self.config.sites.first().map(|site| &site.address.topology);
+        matches!(topology, Some(Topology::Cluster(_)))
+    }
+
+    /// Keys are there from now on.
+    pub(super) fn publish(&self, found: Route) {
+        self.notes.lock().unresolved = None;
+        self.route.send_if_modified(|route| {
+            let changed = *route != found;
+            if changed {
+                let places: Vec<String> = found.places().iter().map(ToString::to_string).collect();
+                let (store, nodes) = (self.config.name.name(), places.join(", "));
+                info!(store, nodes, "keys are there");
+                *route = found;
+            }
+            changed
+        });
+    }
+
+    /// The servers cannot be found.
+    pub(super) fn note_unresolved(&self, failure: &Failure) {
+        let text = failure.to_string();
+        let mut notes = self.notes.lock();
+        if notes.unresolved.as_deref() != Some(&text) {
+            let store = self.config.name.name();
+            warn!(
+                store,
+                failure = text,
+                "cannot find the store's servers; looking on"
+            );
+            notes.unresolved = Some(text);
+        }
+    }
+
+    /// A server was reached; logged when it is new or another one than before.
+    pub(super) fn note_reached(&self, place: &Place, reached: &Reached) {
+        let text = reached.to_string();
+        let mut notes = self.notes.lock();
+        let known = notes.reached.iter_mut().find(|(known, _)| known == place);
+        match known {
+            Some((_, told)) if *told == text => return,
+            Some((_, told)) => told.clone_from(&text),
+            None => notes.reached.push((place.clone(), text.clone())),
+        }
+        drop(notes);
+        let store = self.config.name.name();
+        info!(store, node = %place, "reached {text}");
+        for warning in &reached.warnings {
+            warn!(store, node = %place, "{warning}");
+        }
+    }
+
+    /// A call has ended.
+    pub(super) fn note_call(&self, call: StoreCalled) {
+        self.events.store_called(call);
+    }
+
+    /// What a server's clock reads now.
+    pub(super) fn note_time(&self, theirs: Timestamp) {
+        let ours = self.clock.now().as_millis();
+        let ahead = i128::from(theirs.as_millis()) - i128::from(ours);
+        let ahead = i64::try_from(ahead).unwrap_or_default();
+        self.ahead.store(ahead, Ordering::Relaxed);
+    }
+}

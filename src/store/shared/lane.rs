@@ -1,0 +1,154 @@
+//! One core's way to the shared store.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::parted;
+use super::{SharedStore, Unasked, Unavailable};
+use crate::model::{Check, Decision, Verdict, Verdicts};
+use crate::store::redis::{Failure, Links, Task, Work, now};
+
+/// One core's way to the shared store. Made on the runtime of that core; clones share it.
+#[derive(Clone, Debug)]
+pub struct Lane(pub(super) Arc<Inner>);
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    pub(super) shared: Arc<SharedStore>,
+    main: Links,
+    per_second: Option<Links>,
+}
+
+/// Where a check is decided: in which store, and in which slot of it. Ascending.
+pub(super) type Site = (bool, u16);
+
+impl Lane {
+    /// Makes its links on this runtime. Lanes of a process have different numbers.
+    #[must_use]
+    pub fn open(shared: &Arc<SharedStore>, number: usize) -> Self {
+        let per_second = shared.per_second.as_ref();
+        Self(Arc::new(Inner {
+            main: Links::open(&shared.main, number),
+            per_second: per_second.map(|store| Links::open(store, number)),
+            shared: Arc::clone(shared),
+        }))
+    }
+
+    /// Waits until the stores have answered, or have been found not to, at most `patience`.
+    pub async fn settled(&self, patience: Duration) {
+        let settled = async {
+            self.0.main.settled().await;
+            if let Some(per_second) = &self.0.per_second {
+                per_second.settled().await;
+            }
+        };
+        let _late = tokio::time::timeout(patience, settled).await;
+    }
+
+    /// Decides a query, as [`MemoryStore::decide`](crate::store::MemoryStore::decide) does, and
+    /// waits for the store until `due`.
+    ///
+    /// # Errors
+    /// If the store cannot be asked in time and a rule wants that to be an error. Nobody was
+    /// charged then, unless by a call that nobody has heard of since.
+    pub async fn decide(
+        &self,
+        checks: Arc<[Check]>,
+        enforce: bool,
+        due: Instant,
+    ) -> Result<Decision, Unavailable> {
+        let inner = &self.0;
+        let Some((first, rest)) = checks.split_first() else {
+            return Ok(Decision {
+                verdicts: Verdicts::new(),
+                denied: false,
+            });
+        };
+        let site = inner.site(first);
+        if rest.iter().any(|check| inner.site(check) != site) {
+            // In a task of its own: a caller who goes leaves nothing half done.
+            let decided = parted::decide(Arc::clone(inner), checks, enforce, due);
+            return match tokio::spawn(decided).await {
+                Ok(decided) => decided,
+                // The runtime ends.
+                Err(_aborted) => Err(Unavailable(Unasked::Gone)),
+            };
+        }
+        let task = Task::Decide { enforce };
+        match inner.ask(site, Arc::clone(&checks), task, due).await {
+            Ok(decision) => {
+                inner.shared.local.observe(&checks, &decision.verdicts);
+                Ok(decision)
+            }
+            Err(why) => inner.shared.without(&checks, enforce, why),
+        }
+    }
+
+    /// What a query of this check alone would be answered, by the store or, if that does not answer
+    /// within `patience`, without it. Charges nothing.
+    pub async fn inspect(&self, check: &Check, patience: Duration) -> Verdict {
+        let inner = &self.0;
+        let asked: Arc<[Check]> = Arc::new([check.clone()]);
+        let due = now() + patience;
+        let told = inner.ask(inner.site(check), asked, Task::Try, due).await;
+        let verdict = told.ok().and_then(|told| told.verdicts.first().copied());
+        verdict.unwrap_or_else(|| inner.shared.would_say(check))
+    }
+
+    /// Drops the counter of a check, in the store and here.
+    ///
+    /// # Errors
+    /// If the store does not do so within `patience`.
+    pub async fn forget(&self, check: &Check, patience: Duration) -> Result<(), Failure> {
+        let inner = &self.0;
+        inner
+            .links(inner.site(check))
+            .delete(&check.key, patience)
+            .await?;
+        inner.shared.local.forget(check, inner.shared.now());
+        Ok(())
+    }
+
+    /// What all lanes share.
+    #[must_use]
+    pub fn shared(&self) -> &Arc<SharedStore> {
+        &self.0.shared
+    }
+
+    /// The main store's links.
+    pub(super) fn main(&self) -> &Links {
+        &self.0.main
+    }
+}
+
+impl Inner {
+    /// Where a check is decided.
+    pub(super) fn site(&self, check: &Check) -> Site {
+        let per_second = self.shared.is_per_second(check);
+        (per_second, self.links((per_second, 0)).slot(&check.key))
+    }
+
+    /// Has something done there.
+    pub(super) async fn ask(
+        &self,
+        site: Site,
+        checks: Arc<[Check]>,
+        task: Task,
+        due: Instant,
+    ) -> Result<Decision, Unasked> {
+        let work = Work {
+            checks,
+            task,
+            slot: site.1,
+            due,
+        };
+        self.links(site).ask(work, now()).await
+    }
+
+    fn links(&self, (per_second, _): Site) -> &Links {
+        match &self.per_second {
+            Some(links) if per_second => links,
+            _ => &self.main,
+        }
+    }
+}

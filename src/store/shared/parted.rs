@@ -1,0 +1,211 @@
+//! Decides a query whose keys lie on several servers, or in several slots of a Cluster.
+//!
+//! 1. All parts are asked at once, each charges what passes there.
+//! 2. If the whole is denied, what was charged is given back before the caller hears of it: one
+//!    more round trip, in which others may see the charge and be denied by it.
+//! 3. Such a denial may be this query's own fate. So while giving back it asks the parts that
+//!    denied once more, without charging; where they would pass now, it tries again, part by part in
+//!    ascending order, so that of two queries in each other's way one gets through.
+//!
+//! A part whose server cannot be asked in time is decided without it, as its rules say, and the
+//! query is all or nothing all the same. What a server did with a call that it never answered is
+//! not known: it may stay charged.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use tokio::time::timeout_at;
+
+use super::lane::{Inner, Site};
+use super::parts::{Part, Tally, split};
+use super::{Unasked, Unavailable};
+use crate::model::{Check, Decision};
+use crate::store::redis::{Task, now};
+
+/// A query in parts, and how far it has got.
+struct Parted<'q> {
+    lane: &'q Inner,
+    due: Instant,
+    enforce: bool,
+    tally: Tally<'q>,
+    /// What a server has decided, and what it charged is not given back yet.
+    decided: Vec<(&'q Part<Site>, Decision)>,
+    unasked: Vec<(&'q Part<Site>, Unasked)>,
+}
+
+/// Decides a query whose checks do not lie together.
+pub(super) async fn decide(
+    lane: Arc<Inner>,
+    checks: Arc<[Check]>,
+    enforce: bool,
+    due: Instant,
+) -> Result<Decision, Unavailable> {
+    let parts = split(&checks, |check| lane.site(check));
+    let mut parted = Parted::new(&lane, &checks, enforce, due);
+    parted.ask(&parts).await;
+    if let Err(unavailable) = parted.decide_rest() {
+        parted.give_back().await;
+        return Err(unavailable);
+    }
+    if !parted.is_denied() {
+        return Ok(parted.pass());
+    }
+    let asked_all = parted.unasked.is_empty();
+    let charged = parted
+        .decided
+        .iter()
+        .any(|(part, decision)| !part.to_give_back(decision).is_empty());
+    let again = Arc::clone(&checks);
+    let (would_pass, ()) = {
+        let denied = parted.tally.clone();
+        let in_the_way = asked_all && charged;
+        tokio::join!(
+            async { in_the_way && would_pass(&lane, &parts, denied, due).await },
+            parted.give_back(),
+        )
+    };
+    if would_pass && now() < due {
+        let mut again = Parted::new(&lane, &again, enforce, due);
+        if again.ask_in_order(&parts).await {
+            return Ok(again.pass());
+        }
+        again.give_back().await;
+    }
+    Ok(parted.tally.finish(true))
+}
+
+impl<'q> Parted<'q> {
+    fn new(lane: &'q Inner, checks: &'q [Check], enforce: bool, due: Instant) -> Self {
+        Self {
+            lane,
+            due,
+            enforce,
+            tally: Tally::new(checks),
+            decided: Vec::new(),
+            unasked: Vec::new(),
+        }
+    }
+
+    /// Asks all parts at once.
+    async fn ask(&mut self, parts: &'q [Part<Site>]) {
+        let task = Task::Decide {
+            enforce: self.enforce,
+        };
+        let asked = parts.iter().map(|part| {
+            self.lane
+                .ask(part.place, Arc::clone(&part.checks), task, self.due)
+        });
+        for (part, answer) in parts.iter().zip(join_all(asked).await) {
+            match answer {
+                Ok(decision) => self.take_in(part, decision),
+                Err(why) => self.unasked.push((part, why)),
+            }
+        }
+    }
+
+    /// Asks part by part, until one denies or cannot be asked. Whether all pass.
+    async fn ask_in_order(&mut self, parts: &'q [Part<Site>]) -> bool {
+        let task = Task::Decide {
+            enforce: self.enforce,
+        };
+        for part in parts {
+            match self
+                .lane
+                .ask(part.place, Arc::clone(&part.checks), task, self.due)
+                .await
+            {
+                Ok(decision) => self.take_in(part, decision),
+                Err(_) => return false,
+            }
+            if self.is_denied() {
+                return false;
+            }
+        }
+        true
+    }
+
+    fn take_in(&mut self, part: &'q Part<Site>, decision: Decision) {
+        self.tally.fill(part, &decision.verdicts);
+        self.decided.push((part, decision));
+    }
+
+    /// Decides the parts that could not be asked without their servers; what is counted here is
+    /// charged only if nothing else denies.
+    fn decide_rest(&mut self) -> Result<(), Unavailable> {
+        let shared = &self.lane.shared;
+        let mut here = Vec::new();
+        for (part, why) in &self.unasked {
+            let decision = shared.without(&part.checks, self.enforce, *why)?;
+            self.tally.fill(part, &decision.verdicts);
+            here.push((*part, decision));
+        }
+        if self.is_denied() {
+            for (part, decision) in here {
+                shared.give_back(part, &decision, &mut self.tally);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_denied(&self) -> bool {
+        self.enforce && self.tally.denies()
+    }
+
+    /// The query passes: what was charged stays.
+    fn pass(self) -> Decision {
+        for (part, decision) in &self.decided {
+            let local = &self.lane.shared.local;
+            local.observe(&part.checks, &decision.verdicts);
+        }
+        self.tally.finish(false)
+    }
+
+    /// Has everything given back that was charged, and waits for that no longer than the caller
+    /// does; it is done all the same.
+    async fn give_back(&mut self) {
+        let patience = now() + GIVE_BACK;
+        let mut given = Vec::new();
+        for (part, decision) in self.decided.drain(..) {
+            let charged = part.to_give_back(&decision);
+            if let Some(first) = charged
+                .first()
+                .and_then(|&first| decision.verdicts.get(first))
+            {
+                let checks = part.pick(&charged);
+                let task = Task::GiveBack(first.at);
+                let asked = self.lane.ask(part.place, checks, task, patience);
+                given.push(async move { (part, charged, asked.await) });
+            }
+        }
+        let all = timeout_at(self.due.into(), join_all(given)).await;
+        for (part, charged, answer) in all.unwrap_or_else(|_elapsed| Vec::new()) {
+            if let Ok(decision) = answer {
+                self.tally.fill_some(part, &charged, &decision.verdicts);
+            }
+        }
+    }
+}
+
+/// Whether the query would pass now where it was denied.
+async fn would_pass(
+    lane: &Inner,
+    parts: &[Part<Site>],
+    mut denied: Tally<'_>,
+    due: Instant,
+) -> bool {
+    let over: Vec<_> = parts.iter().filter(|part| denied.has_over(part)).collect();
+    let asked = over
+        .iter()
+        .map(|part| lane.ask(part.place, Arc::clone(&part.checks), Task::Try, due));
+    for (part, answer) in over.iter().zip(join_all(asked).await) {
+        match answer {
+            Ok(decision) => denied.fill(part, &decision.verdicts),
+            Err(_) => return false,
+        }
+    }
+    !denied.denies()
+}
+
+/// How long giving back may take. Nobody waits so long, but nothing may stay charged.
+const GIVE_BACK: Duration = Duration::from_secs(1);
