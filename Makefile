@@ -5,7 +5,7 @@ ENVOY = $$(scripts/get-envoy)
 POLICIES = config/policies examples/envoy/policies
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test test-quick fmt fmt-check lint doc check-config golden docker ci
+.PHONY: help build run demo test test-quick test-needs faults fmt fmt-check lint doc check-config golden docker ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,16 +19,26 @@ run: ## serve in the foreground with the shipped settings and policies (stop wit
 demo: ## start Tollgate with a real Envoy in front, send requests, show 200s turn into 429s
 	scripts/demo
 
-test: ## run every test, with a real Envoy and real Redis servers; gets what is missing
+test: test-needs ## run every test, with a real Envoy and real Redis servers; gets what is missing
+	$(CARGO) test --locked --all-features -- --skip faults::
+	$(CARGO) test --locked --all-features --test it faults:: -- --test-threads=1
+
+test-quick: ## run the tests that need neither Envoy nor Redis
+	$(CARGO) test --locked --all-features -- --skip envoy:: --skip redis::redis_ --skip redis::valkey \
+	  --skip topology::behaviour:: --skip faults::
+
+faults: test-needs ## break Redis in every way under load, at full length (half an hour); print what was measured
+	@rm -f target/faults.md
+	@status=0; FAULTS_REPORT=$(CURDIR)/target/faults.md \
+	  $(CARGO) test --release --locked --test it faults:: -- --test-threads=1 || status=$$?; \
+	  cat target/faults.md; exit $$status
+
+test-needs:
 	@missing=; for it in curl redis-server; do command -v $$it > /dev/null || missing="$$missing $$it"; done; \
 	  [ -z "$$missing" ] || { apt-get update && apt-get install -y --no-install-recommends $$missing; }
 	scripts/get-envoy
 	scripts/get-redis 6.2
 	scripts/get-redis valkey
-	$(CARGO) test --locked --all-features
-
-test-quick: ## run the tests that need neither Envoy nor Redis
-	$(CARGO) test --locked --all-features -- --skip envoy:: --skip redis::redis_ --skip redis::valkey --skip topology::
 
 fmt: ## format the code
 	$(CARGO) fmt

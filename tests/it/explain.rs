@@ -14,7 +14,7 @@ use tollgate::limiter::Answer;
 use tollgate::model::{DescriptorText, Query};
 use tollgate::pipeline::{Caps, Pipeline};
 use tollgate::policy::{Matched, Policies};
-use tollgate::store::{MemoryConfig, MemoryStore};
+use tollgate::store::{MemoryConfig, MemoryStore, Store};
 
 const KEYS: [&str; 3] = ["a", "b", "a*"];
 const VALUES: [&str; 6] = ["", "x", "xy", "x*", "*y", "*"];
@@ -93,7 +93,8 @@ fn explained(settings: &str, rate_limit: &str) -> ExplainReport {
     let compiled = load(&[source], &loaded.settings.policy_defaults()).unwrap();
     let policies = Policies::new(compiled.domains, &Silence);
     let descriptor = DescriptorText::parse("user_id=alice").unwrap();
-    ExplainReport::new(&policies, "d", &descriptor, 1, None).unwrap()
+    let (told, _asked) = ExplainReport::new(&policies, "d", &descriptor, 1).unwrap();
+    told
 }
 
 #[test]
@@ -162,7 +163,7 @@ proptest! {
         }
         let pipeline = Pipeline::new(
             compile(&yaml),
-            Arc::new(MemoryStore::new(MemoryConfig { max_keys: NonZero::new(1000).unwrap() })),
+            Store::Memory(Arc::new(MemoryStore::new(MemoryConfig { max_keys: NonZero::new(1000).unwrap() }))),
             Arc::new(Silence),
             Clock::manual(Timestamp::from_millis(1_000_000_000)),
             Caps { descriptors: 10, entries: 10 },
@@ -172,11 +173,14 @@ proptest! {
                 entries.iter().map(|(key, value)| format!("{}={value}", ["a", "b"][*key])).collect();
             let text = DescriptorText::parse(&text.join(",")).unwrap();
             let snapshot = pipeline.snapshot();
-            let store = Some((pipeline.store(), pipeline.clock().now()));
-            let told = ExplainReport::new(snapshot.policies(), "d", &text, 1, store).unwrap();
+            let (mut told, asked) = ExplainReport::new(snapshot.policies(), "d", &text, 1).unwrap();
+            if let Some(check) = asked {
+                let verdict = pipeline.store().memory().inspect(&check, pipeline.clock().now());
+                told.live(&verdict, 0);
+            }
             let descriptors = [text.descriptor()].into_iter().collect();
             let query = Query { domain: b"d", descriptors, hits_addend: 0 };
-            let answer = snapshot.answer(&query).unwrap();
+            let answer = snapshot.answer(&query, pipeline.store().memory()).unwrap();
             let rule = told.rule.as_ref().map(|rule| rule.path.as_str());
             prop_assert_eq!(rule, rule_of(&answer), "{}\n{}", yaml, told);
             prop_assert_eq!(told.now.as_ref().is_some_and(|now| now.over), answer.denied);

@@ -12,6 +12,7 @@ mod conformance;
 mod counters;
 mod envoy;
 mod explain;
+mod faults;
 mod harness;
 mod http;
 mod process;

@@ -15,39 +15,40 @@ use crate::process::{Process, until, until_async};
 
 /// `tollgate serve` as an operator starts it.
 #[derive(Debug)]
-pub(super) struct Tollgate {
-    pub(super) process: Process,
-    pub(super) grpc: SocketAddr,
+pub(crate) struct Tollgate {
+    pub(crate) process: Process,
+    pub(crate) grpc: SocketAddr,
+    pub(crate) admin: SocketAddr,
     _dir: TempDir,
 }
 
 /// An Envoy that listens on ports of its own.
 #[derive(Debug)]
-pub(super) struct Envoy {
+pub(crate) struct Envoy {
     _process: Process,
-    pub(super) gateway: SocketAddr,
+    pub(crate) gateway: SocketAddr,
     admin: SocketAddr,
     _dir: TempDir,
 }
 
 /// One Envoy in front of one Tollgate.
 #[derive(Debug)]
-pub(super) struct Bed {
-    pub(super) tollgate: Tollgate,
-    pub(super) envoy: Envoy,
+pub(crate) struct Bed {
+    pub(crate) tollgate: Tollgate,
+    pub(crate) envoy: Envoy,
 }
 
 /// The repository.
-pub(super) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// The binary under test.
-pub(super) const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
+pub(crate) const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
 
 /// The policies of `limits.rs`, `hostile.rs` and `streams.rs`.
 const POLICY: &str = include_str!("policy.yaml");
 
 /// The pair that tests share; it ends with the last of them.
-pub(super) async fn shared() -> Arc<Bed> {
+pub(crate) async fn shared() -> Arc<Bed> {
     static SHARED: Mutex<Weak<Bed>> = Mutex::const_new(Weak::new());
     let mut shared = SHARED.lock().await;
     if let Some(bed) = shared.upgrade() {
@@ -60,7 +61,7 @@ pub(super) async fn shared() -> Arc<Bed> {
 
 impl Bed {
     /// Starts both.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         settings: &str,
         policy: &str,
         workers: u8,
@@ -72,19 +73,30 @@ impl Bed {
     }
 
     /// One request to the gateway on a connection of its own.
-    pub(super) async fn get(&self, path: &str, headers: &[(&str, &[u8])]) -> Reply {
+    pub(crate) async fn get(&self, path: &str, headers: &[(&str, &[u8])]) -> Reply {
         self.envoy.get(path, headers).await
     }
 
     /// The same for a user, which is what most routes limit by.
-    pub(super) async fn get_as(&self, user: &str, path: &str) -> Reply {
+    pub(crate) async fn get_as(&self, user: &str, path: &str) -> Reply {
         self.get(path, &[("x-user-id", user.as_bytes())]).await
     }
 }
 
 impl Tollgate {
     /// Starts it with one policy file; on `grpc` if that is given, else on a free port.
-    pub(super) async fn start(settings: &str, policy: &str, grpc: Option<SocketAddr>) -> Self {
+    pub(crate) async fn start(settings: &str, policy: &str, grpc: Option<SocketAddr>) -> Self {
+        let grpc = grpc.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+        Self::start_with(settings, policy, grpc, &[]).await
+    }
+
+    /// The same with more flags for `serve`.
+    pub(crate) async fn start_with(
+        settings: &str,
+        policy: &str,
+        grpc: SocketAddr,
+        flags: &[&str],
+    ) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         let (config, policies) = (
             dir.path().join("tollgate.yaml"),
@@ -93,42 +105,46 @@ impl Tollgate {
         std::fs::write(&config, settings).expect("a writable folder");
         std::fs::create_dir(&policies).expect("a writable folder");
         std::fs::write(policies.join("policy.yaml"), policy).expect("a writable folder");
-        let grpc = grpc.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
         let mut command = Command::new(TOLLGATE);
         command
             .arg("serve")
             .arg("--config")
             .arg(config)
             .arg("--policies")
-            .arg(policies);
+            .arg(policies)
+            .args(flags);
         Self::run(command, grpc, dir).await
     }
 
     /// Runs `serve` on loopback ports and waits until it has said which.
-    pub(super) async fn run(mut command: Command, grpc: SocketAddr, dir: TempDir) -> Self {
+    pub(crate) async fn run(mut command: Command, grpc: SocketAddr, dir: TempDir) -> Self {
         command.args(["--grpc", &grpc.to_string()]);
         command.args(["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
         let mut process = Process::spawn("tollgate", &command);
         let grpc = process
             .line("where it listens", |line| address_after(line, "grpc"))
             .await;
+        let admin = process
+            .line("where its admin is", |line| address_after(line, "admin"))
+            .await;
         Self {
             process,
             grpc,
+            admin,
             _dir: dir,
         }
     }
 }
 
 impl Envoy {
-    pub(super) async fn start(workers: u8, gateway: &Gateway) -> Self {
+    pub(crate) async fn start(workers: u8, gateway: &Gateway) -> Self {
         let dir = TempDir::new().expect("a temporary folder");
         let config = serde_json::to_string_pretty(&gateway.render(dir.path())).expect("JSON");
         Self::run(workers, &config, dir).await
     }
 
     /// Runs Envoy with a configuration whose gateway and admin have port 0.
-    pub(super) async fn run(workers: u8, config: &str, dir: TempDir) -> Self {
+    pub(crate) async fn run(workers: u8, config: &str, dir: TempDir) -> Self {
         let (file, said) = (dir.path().join("envoy.yaml"), dir.path().join("admin"));
         std::fs::write(&file, config).expect("a writable folder");
         let mut command = Command::new(binary());
@@ -164,12 +180,12 @@ impl Envoy {
         }
     }
 
-    pub(super) async fn get(&self, path: &str, headers: &[(&str, &[u8])]) -> Reply {
+    pub(crate) async fn get(&self, path: &str, headers: &[(&str, &[u8])]) -> Reply {
         Client::connect(self.gateway).await.get(path, headers).await
     }
 
     /// One of Envoy's counters, 0 if it has not counted yet.
-    pub(super) async fn stat(&self, name: &str) -> u64 {
+    pub(crate) async fn stat(&self, name: &str) -> u64 {
         let path = format!("/stats?filter=^{}$", name.replace('.', r"\."));
         let text = ask(self.admin, &path).await.body;
         let Some((_, value)) = text.trim().split_once(": ") else {

@@ -1,5 +1,6 @@
 //! A small HTTP/1.1 client: what a caller of the gateway sends and gets.
 
+use std::io;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -12,31 +13,36 @@ use tokio::net::TcpStream;
 
 /// One keep-alive connection.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(crate) struct Client {
     send: SendRequest<Empty<Bytes>>,
 }
 
 /// An answer, read to its end.
 #[derive(Debug)]
-pub(super) struct Reply {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) body: String,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: String,
 }
 
 impl Client {
-    pub(super) async fn connect(to: SocketAddr) -> Self {
-        let stream = TcpStream::connect(to).await.expect("the gateway listens");
-        let (send, connection) = handshake(TokioIo::new(stream)).await.expect("HTTP/1.1");
-        tokio::spawn(connection);
-        Self { send }
+    pub(crate) async fn connect(to: SocketAddr) -> Self {
+        Self::try_connect(to).await.expect("the gateway listens")
     }
 
-    pub(super) async fn get(&mut self, path: &str, headers: &[(&str, &[u8])]) -> Reply {
+    pub(crate) async fn try_connect(to: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(to).await?;
+        let handshake = handshake(TokioIo::new(stream)).await;
+        let (send, connection) = handshake.map_err(io::Error::other)?;
+        tokio::spawn(connection);
+        Ok(Self { send })
+    }
+
+    pub(crate) async fn get(&mut self, path: &str, headers: &[(&str, &[u8])]) -> Reply {
         self.call(Method::GET, path, headers).await
     }
 
-    pub(super) async fn call(
+    pub(crate) async fn call(
         &mut self,
         method: Method,
         path: &str,
@@ -51,22 +57,25 @@ impl Client {
             request = request.header(*name, HeaderValue::from_bytes(value).expect("no controls"));
         }
         let request = request.body(Empty::new()).expect("a request");
-        self.send.ready().await.expect("the connection stays open");
-        let answer = self.send.send_request(request).await.expect("an answer");
-        let (head, body) = answer.into_parts();
-        let body = body.collect().await.expect("a whole body").to_bytes();
-        let body = String::from_utf8_lossy(&body).into_owned();
-        Reply {
+        self.send(request).await.expect("an answer")
+    }
+
+    /// Sends a request; an error if the connection is gone before all of the answer has come.
+    pub(crate) async fn send(&mut self, request: Request<Empty<Bytes>>) -> hyper::Result<Reply> {
+        self.send.ready().await?;
+        let (head, body) = self.send.send_request(request).await?.into_parts();
+        let body = body.collect().await?.to_bytes();
+        Ok(Reply {
             status: head.status.as_u16(),
             headers: head.headers,
-            body,
-        }
+            body: String::from_utf8_lossy(&body).into_owned(),
+        })
     }
 }
 
 impl Reply {
     /// The value of a header that must not be there twice.
-    pub(super) fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let mut values = self.headers.get_all(name).iter();
         let value = values.next()?.to_str().expect("a readable header");
         assert!(values.next().is_none(), "{name} twice: {self:?}");
@@ -74,7 +83,7 @@ impl Reply {
     }
 
     /// A header that is a number.
-    pub(super) fn number(&self, name: &str) -> Option<u64> {
+    pub(crate) fn number(&self, name: &str) -> Option<u64> {
         self.header(name)
             .map(|value| value.parse().expect("a number"))
     }

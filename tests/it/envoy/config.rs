@@ -11,43 +11,43 @@ use serde_json::{Value, json};
 
 /// What differs between tests.
 #[derive(Debug)]
-pub(super) struct Gateway {
+pub(crate) struct Gateway {
     /// Who is asked, in turn.
-    pub(super) tollgates: Vec<SocketAddr>,
-    /// How long Envoy waits for a decision.
-    pub(super) timeout: &'static str,
+    pub(crate) tollgates: Vec<SocketAddr>,
+    /// How long Envoy waits for a decision, if it is told.
+    pub(crate) timeout: Option<&'static str>,
     /// A request without a decision is answered 500 instead of being let through.
-    pub(super) fail_closed: bool,
+    pub(crate) fail_closed: bool,
     /// Ask each Tollgate for its health ten times a second and leave out who is not serving.
-    pub(super) health_checks: bool,
+    pub(crate) health_checks: bool,
 }
 
 /// The domain of all routes but `/elsewhere`.
-pub(super) const DOMAIN: &str = "it";
+pub(crate) const DOMAIN: &str = "it";
 
 impl Gateway {
     /// For tests that expect every call to be decided.
-    pub(super) fn strict(tollgates: Vec<SocketAddr>) -> Self {
+    pub(crate) fn strict(tollgates: Vec<SocketAddr>) -> Self {
         Self {
             tollgates,
-            timeout: "10s",
+            timeout: Some("10s"),
             fail_closed: true,
             health_checks: false,
         }
     }
 
     /// Envoy's own defaults: 20 ms, then the request passes.
-    pub(super) fn default_of_envoy(tollgates: Vec<SocketAddr>) -> Self {
+    pub(crate) fn default_of_envoy(tollgates: Vec<SocketAddr>) -> Self {
         Self {
             tollgates,
-            timeout: "0.02s",
+            timeout: None,
             fail_closed: false,
             health_checks: false,
         }
     }
 
     /// The whole bootstrap. The upstream is a listener of the same Envoy on a socket in `dir`.
-    pub(super) fn render(&self, dir: &Path) -> Value {
+    pub(crate) fn render(&self, dir: &Path) -> Value {
         let upstream = json!({ "pipe": { "path": dir.join("upstream.sock") } });
         let tollgates = self.tollgates.iter().map(tcp).collect();
         let mut tollgate = cluster("tollgate", tollgates);
@@ -103,7 +103,7 @@ impl Gateway {
 }
 
 /// What the upstream answers; its length is what `/bytes` charges.
-pub(super) const BODY: &str = "twenty bytes of body";
+pub(crate) const BODY: &str = "twenty bytes of body";
 
 /// Stands in for a filter that knows the caller: `x-limit: 7` becomes an override of 7 a day.
 const LIMIT_FROM_HEADER: &str = r#"

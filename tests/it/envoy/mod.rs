@@ -9,11 +9,11 @@
 //!
 //! Limits are per day wherever a test counts, so that no window ends while it does.
 
-mod bed;
-mod client;
-mod config;
-mod faults;
+pub(crate) mod bed;
+pub(crate) mod client;
+pub(crate) mod config;
 mod hostile;
 mod limits;
 mod readme;
+mod stops;
 mod streams;

@@ -8,6 +8,7 @@
 //!
 //! What a server does is asked over its unix socket, without the client library under test.
 
+mod behaviour;
 mod binary;
 mod cluster;
 mod pair;
@@ -15,7 +16,7 @@ mod ports;
 mod sentinel;
 mod server;
 mod single;
-mod tests;
+
 mod tls;
 mod wire;
 
