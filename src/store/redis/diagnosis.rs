@@ -167,7 +167,7 @@ const fn sign(text: &'static str, class: FailureClass, advice: &'static str) -> 
 }
 
 /// In what servers say.
-const SIGNS: [Sign; 28] = [
+const SIGNS: [Sign; 29] = [
     sign(
         "NOSCRIPT",
         FailureClass::NoScript,
