@@ -8,13 +8,13 @@
 //! 3. **fold** the verdicts into statuses ([`Plan::fold`]),
 //! 4. **tell** whoever counts.
 //!
-//! All of that is plain, synchronous Rust, but for step 2 where the counts are in Redis: then the
-//! query waits for the store, and no longer than it may ([`Snapshot::answer_shared`]).
+//! All of that is plain, synchronous Rust ([`Snapshot::answer`]). Where the counts are in Redis,
+//! whoever speaks to the client waits between steps 1 and 3 ([`Snapshot::begin`],
+//! [`Asking::finish`]).
 //!
 //! The clock is read once, here; Redis reads its own.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 use smallvec::SmallVec;
@@ -22,9 +22,9 @@ use smallvec::SmallVec;
 use crate::clock::Clock;
 use crate::event::{Decided, Events};
 use crate::limiter::{Answer, Plan, Refusal, Status};
-use crate::model::{Decision, Query};
+use crate::model::{Check, Decision, Query};
 use crate::policy::{Domain, Matched, Miss, Policies};
-use crate::store::{Lane, MemoryStore, Store};
+use crate::store::{MemoryStore, Store};
 
 /// All that is needed to answer queries; shared by every connection.
 #[derive(Debug)]
@@ -105,6 +105,49 @@ impl Pipeline {
     }
 }
 
+/// How far an answer is without the store.
+#[derive(Debug)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is made; a box would cost each query an allocation"
+)]
+pub enum Begun<'s> {
+    /// It needs none.
+    Answered(Answer<'s>),
+    /// The store has to decide.
+    Asking(Asking<'s>),
+}
+
+/// A query that the store has to decide.
+#[derive(Debug)]
+pub struct Asking<'s> {
+    snapshot: &'s Snapshot<'s>,
+    domain: &'s Domain,
+    plan: Plan<'s>,
+}
+
+impl<'s> Asking<'s> {
+    /// What to ask it.
+    #[must_use]
+    pub fn checks(&self) -> &[Check] {
+        self.plan.checks()
+    }
+
+    /// Whether anything is denied at all.
+    #[must_use]
+    pub fn enforce(&self) -> bool {
+        !self.domain.shadow_mode()
+    }
+
+    /// The answer by what the store decided of `query`.
+    #[must_use]
+    pub fn finish(self, query: &Query<'_>, decision: &Decision) -> Answer<'s> {
+        let answer = self.plan.fold(decision);
+        self.snapshot.tell(self.domain, query, &answer);
+        answer
+    }
+}
+
 /// The pipeline with the policies of one moment: an answer refers to their rules.
 #[derive(Debug)]
 pub struct Snapshot<'a> {
@@ -124,54 +167,30 @@ impl Snapshot<'_> {
     /// # Errors
     /// If the query cannot be understood; nothing was charged then.
     pub fn answer(&self, query: &Query<'_>, store: &MemoryStore) -> Result<Answer<'_>, Refusal> {
-        let Some((domain, plan)) = self.plan(query)? else {
-            return Ok(self.unknown_domain(query));
+        let asking = match self.begin(query)? {
+            Begun::Answered(answer) => return Ok(answer),
+            Begun::Asking(asking) => asking,
         };
         let now = self.pipeline.clock.now();
-        let decision = store.decide(plan.checks(), !domain.shadow_mode(), now);
-        Ok(self.finish(domain, query, plan, &decision))
+        let decision = store.decide(asking.checks(), asking.enforce(), now);
+        Ok(asking.finish(query, &decision))
     }
 
-    /// Answers `query` by the counts that all replicas share, charging what it costs; waits for
-    /// them until `due`.
+    /// The part of an answer that comes before the store, for whoever has to wait for one.
     ///
     /// # Errors
-    /// If the query cannot be understood, or the store cannot be asked and a rule wants that to be
-    /// an error.
-    pub async fn answer_shared(
-        &self,
-        query: &Query<'_>,
-        lane: &Lane,
-        due: Instant,
-    ) -> Result<Answer<'_>, Refusal> {
-        let Some((domain, plan)) = self.plan(query)? else {
-            return Ok(self.unknown_domain(query));
-        };
-        let enforce = !domain.shadow_mode();
-        let decision = lane.decide(plan.checks().into(), enforce, due).await?;
-        Ok(self.finish(domain, query, plan, &decision))
-    }
-
-    /// The domain and what to ask of the store; nothing if nobody configured the domain.
-    fn plan<'s>(&'s self, query: &Query<'_>) -> Result<Option<(&'s Domain, Plan<'s>)>, Refusal> {
+    /// If the query cannot be understood.
+    pub fn begin(&self, query: &Query<'_>) -> Result<Begun<'_>, Refusal> {
         self.refuse(query)?;
         let Some(domain) = self.policies.domain(query.domain) else {
-            return Ok(None);
+            return Ok(Begun::Answered(self.unknown_domain(query)));
         };
         let plan = Plan::new(domain, query, |percent| fastrand::u8(..100) >= percent)?;
-        Ok(Some((domain, plan)))
-    }
-
-    fn finish<'s>(
-        &'s self,
-        domain: &Domain,
-        query: &Query<'_>,
-        plan: Plan<'s>,
-        decision: &Decision,
-    ) -> Answer<'s> {
-        let answer = plan.fold(decision);
-        self.tell(domain, query, &answer);
-        answer
+        Ok(Begun::Asking(Asking {
+            snapshot: self,
+            domain,
+            plan,
+        }))
     }
 
     fn refuse(&self, query: &Query<'_>) -> Result<(), Refusal> {

@@ -3,7 +3,7 @@
 use std::num::NonZero;
 use std::thread::available_parallelism;
 
-use crate::admin::Status;
+use crate::admin::{Status, Token, TokenError};
 use crate::config::settings::{self, ListenAddr, Settings, Threads};
 use crate::pipeline::{Caps, Pipeline};
 use crate::store::MemoryConfig;
@@ -17,6 +17,11 @@ pub(super) fn address(address: &ListenAddr) -> Address {
         ListenAddr::Tcp { .. } => Address::Tcp(address.to_string()),
         ListenAddr::Unix(path) => Address::Unix(path.clone()),
     }
+}
+
+pub(super) fn token(settings: &Settings) -> Result<Option<Token>, TokenError> {
+    let file = settings.admin.token_file.as_deref();
+    file.map(Token::read).transpose()
 }
 
 pub(super) fn memory(settings: &Settings) -> MemoryConfig {

@@ -22,7 +22,7 @@ use tracing::{info, warn};
 
 pub use policies::LoadError;
 
-use crate::admin::{AdminState, Status, Token, TokenError};
+use crate::admin::{AdminState, Status, TokenError};
 use crate::clock::Clock;
 use crate::config::settings::{Listen, Loaded, Settings};
 use crate::event::{Events, Reloaded};
@@ -136,8 +136,7 @@ impl App {
             log,
             clock,
         } = options;
-        let token_file = settings.admin.token_file.as_deref();
-        let token = token_file.map(Token::read).transpose()?;
+        let token = configure::token(&settings)?;
         let telemetry = Arc::new(Telemetry::new(clock.clone())?);
         // Before the first reading, so that no change falls between the two.
         let watcher = watch(&settings).await;
@@ -150,13 +149,9 @@ impl App {
         // For all that is not asked by gRPC; each core of that opens its own.
         let lane = store.open_lane(0);
         let status = Arc::new(Status::default());
-        let pipeline = Arc::new(Pipeline::new(
-            loaded.policies,
-            store,
-            events,
-            clock.clone(),
-            configure::caps(&settings),
-        ));
+        let caps = configure::caps(&settings);
+        let pipeline = Pipeline::new(loaded.policies, store, events, clock, caps);
+        let pipeline = Arc::new(pipeline);
         status.accepted(loaded.status);
         telemetry.reloaded(Reloaded { accepted: true });
         let service = Arc::new(Service::new(
@@ -166,16 +161,7 @@ impl App {
         ));
         telemetry.observe(readings(&pipeline, &service, &status));
         let health = HealthReporter::new();
-        let patience = store::patience(&settings);
-        let config = configure::server(&settings);
-        let (grpc, ()) = tokio::join!(
-            Server::start(config, grpc, &service, &health, patience),
-            settled(lane.as_ref(), patience),
-        );
-        let grpc = grpc?;
-        if let Some(lane) = &lane {
-            tokio::spawn(SharedStore::keep(lane.clone()));
-        }
+        let grpc = serve(&settings, grpc, &service, &health, lane.as_ref()).await?;
 
         let prometheus = settings.telemetry.prometheus;
         let settings = Arc::new(ArcSwap::from_pointee(settings));
@@ -338,11 +324,28 @@ async fn listen(addresses: &Listen) -> Result<[Listener; 3], StartError> {
     Ok([grpc, http, bind("admin", &addresses.admin).await?])
 }
 
-/// Waits until it has been tried to reach the store, if it is not in this process.
-async fn settled(lane: Option<&Lane>, patience: Duration) {
+/// Has Envoy's calls answered once it has been tried to reach the store, if that is not in this
+/// process; then lets the other replicas know of this one.
+async fn serve(
+    settings: &Settings,
+    grpc: Listener,
+    service: &Arc<Service>,
+    health: &HealthReporter,
+    lane: Option<&Lane>,
+) -> Result<Server, ServerError> {
+    let patience = store::patience(settings);
+    let settled = async {
+        if let Some(lane) = lane {
+            lane.settled(patience).await;
+        }
+    };
+    let config = configure::server(settings);
+    let serving = Server::start(config, grpc, service, health, patience);
+    let (serving, ()) = tokio::join!(serving, settled);
     if let Some(lane) = lane {
-        lane.settled(patience).await;
+        tokio::spawn(SharedStore::keep(lane.clone()));
     }
+    serving
 }
 
 async fn watch(settings: &Settings) -> Option<Watcher> {

@@ -18,6 +18,8 @@ use super::status::Status;
 use super::{Service, census, convert, deadline, frame, wire};
 use crate::clock::Stopwatch;
 use crate::event::Answered;
+use crate::limiter::Refusal;
+use crate::pipeline::Begun;
 use crate::store::Lane;
 
 /// What `read` brings, if it comes within `patience`. What is there already, as with Envoy, needs no
@@ -155,7 +157,15 @@ impl Service {
     ) -> Result<wire::RateLimitResponse, Status> {
         let query = convert::query(request);
         let snapshot = self.pipeline.snapshot();
-        let answer = snapshot.answer_shared(&query, lane, due).await?;
+        let answer = match snapshot.begin(&query)? {
+            Begun::Answered(answer) => answer,
+            Begun::Asking(asking) => {
+                let decided = lane
+                    .decide(asking.checks().into(), asking.enforce(), due)
+                    .await;
+                asking.finish(&query, &decided.map_err(Refusal::from)?)
+            }
+        };
         Ok(convert::response(&query, &answer, self.response))
     }
 }

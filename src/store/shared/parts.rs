@@ -153,3 +153,106 @@ impl<'c> Tally<'c> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::algorithm::tests::check;
+    use crate::clock::Timestamp;
+    use crate::model::{DeniedHits, Hits, Quota, Unit, Window};
+
+    fn minute(denied_hits: DeniedHits, hits: Hits, role: Role) -> Check {
+        let window = Window::try_new(Unit::Minute, 1).unwrap();
+        Check {
+            role,
+            ..check(Quota::fixed(5, window, denied_hits), hits)
+        }
+    }
+
+    fn plain(hits: u64) -> Check {
+        minute(DeniedHits::Free, Hits::Charge(hits), Role::default())
+    }
+
+    const QUOTA: Role = Role {
+        shadow: false,
+        quota: true,
+    };
+
+    fn verdict(over: bool, source: Source) -> Verdict {
+        Verdict {
+            over,
+            remaining: 0,
+            counted: 0,
+            reset_millis: 0,
+            never: false,
+            source,
+            at: Timestamp::default(),
+        }
+    }
+
+    fn decision(denied: bool, overs: &[bool]) -> Decision {
+        let verdicts = overs.iter().map(|&over| verdict(over, Source::Store));
+        Decision {
+            verdicts: verdicts.collect(),
+            denied,
+        }
+    }
+
+    /// Parts by the number of hits.
+    fn by_hits(checks: &[Check]) -> Vec<Part<u64>> {
+        split(checks, |check| match check.hits {
+            Hits::Charge(hits) | Hits::Refund(hits) => hits,
+            Hits::Peek => 0,
+        })
+    }
+
+    #[test]
+    fn a_query_is_split_by_place_in_their_order_and_put_together_in_its_own() {
+        let checks = [plain(7), plain(3), plain(7)];
+        let parts = by_hits(&checks);
+        let places: Vec<(u64, usize)> = parts.iter().map(|p| (p.place, p.checks.len())).collect();
+        assert_eq!(places, [(3, 1), (7, 2)]);
+        let mut tally = Tally::new(&checks);
+        tally.fill(&parts[1], &decision(true, &[false, true]).verdicts);
+        assert!(tally.denies(), "whatever the rest says");
+        assert!(tally.has_over(&parts[1]) && !tally.has_over(&parts[0]));
+        tally.fill(&parts[0], &decision(false, &[false]).verdicts);
+        let whole = tally.finish(true);
+        let overs: Vec<bool> = whole.verdicts.iter().map(|verdict| verdict.over).collect();
+        assert_eq!(overs, [false, false, true]);
+    }
+
+    #[test]
+    fn quota_checks_deny_only_all_together_wherever_they_lie() {
+        let quota = |hits| minute(DeniedHits::Free, Hits::Charge(hits), QUOTA);
+        let checks = [quota(1), quota(2)];
+        let parts = by_hits(&checks);
+        for part in &parts {
+            let role = part.checks[0].role;
+            assert!(role.shadow && !role.quota, "a part alone must not deny");
+        }
+        let mut tally = Tally::new(&checks);
+        tally.fill(&parts[0], &decision(false, &[true]).verdicts);
+        assert!(!tally.denies());
+        tally.fill(&parts[1], &decision(false, &[true]).verdicts);
+        assert!(tally.denies());
+    }
+
+    #[test]
+    fn only_what_was_charged_since_it_passed_is_given_back() {
+        let debt = minute(DeniedHits::Debt, Hits::Charge(1), Role::default());
+        let charged = minute(DeniedHits::Charged, Hits::Charge(1), Role::default());
+        let refund = minute(DeniedHits::Free, Hits::Refund(1), Role::default());
+        let checks = [plain(1), debt, charged, refund, plain(1)];
+        let parts = split(&checks, |_| 0);
+        let passed = decision(false, &[false, false, false, false, true]);
+        assert_eq!(parts[0].to_give_back(&passed)[..], [0]);
+        let denied = decision(true, &[false, false, false, false, true]);
+        assert!(parts[0].to_give_back(&denied).is_empty(), "nothing landed");
+        let uncounted = Decision {
+            verdicts: vec![verdict(false, Source::Fallback); 5].into(),
+            denied: false,
+        };
+        assert!(parts[0].to_give_back(&uncounted).is_empty());
+    }
+}

@@ -45,7 +45,7 @@ impl Node {
         command.args(["--save", "", "--appendonly", "no"]);
         command.args(["--unixsocket", "redis.sock"]).args(settings);
         Self {
-            process: Process::spawn("redis-server", &mut command),
+            process: Process::spawn("redis-server", &command),
             folder,
             port,
         }

@@ -102,7 +102,7 @@ impl Sentinel {
             .arg(&file)
             .arg("--sentinel")
             .current_dir(folder.path());
-        let mut process = Process::spawn("redis-sentinel", &mut command);
+        let mut process = Process::spawn("redis-sentinel", &command);
         process
             .line("that it watches", |line| {
                 line.contains("+monitor").then_some(())
