@@ -240,7 +240,9 @@ struct Opening {
 
 impl Opening {
     async fn open(self) -> Arc<Calls> {
-        let lane = self.service.pipeline.store().open_lane(self.index);
+        // What is not asked by gRPC has lane 0.
+        let number = self.index.saturating_add(1);
+        let lane = self.service.pipeline.store().open_lane(number);
         if let Some(lane) = &lane {
             lane.settled(self.patience).await;
         }
