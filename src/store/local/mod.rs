@@ -243,6 +243,12 @@ impl LocalStore {
         self.ledger.take(most, now)
     }
 
+    /// Whether there are keys with hits that the shared store does not know of.
+    #[must_use]
+    pub fn has_ledger(&self) -> bool {
+        self.ledger.len() > 0
+    }
+
     /// Remembers again what was taken at `taken` and could not be delivered.
     pub fn put_back(&self, checks: &[Check], taken: Timestamp) {
         let fleet = self.fleet.load();

@@ -124,11 +124,25 @@ impl Health {
         self.tell(&mut board, self.clock.now());
     }
 
-    /// Every link, and the state of the store as a whole: that of its worst link.
-    pub(crate) fn snapshot(&self) -> (BreakerState, Vec<LinkStatus>) {
+    /// Every link.
+    pub(super) fn links(&self) -> Vec<LinkStatus> {
         let board = self.board.lock();
-        let links = board.links.iter().map(|(_, status)| status.clone());
-        (board.worst(), links.collect())
+        board
+            .links
+            .iter()
+            .map(|(_, status)| status.clone())
+            .collect()
+    }
+
+    /// The state of the store as a whole, which is that of its worst link, and since when.
+    pub(super) fn state(&self) -> (BreakerState, Timestamp) {
+        let board = self.board.lock();
+        let worst = board.worst();
+        let links = board.links.iter().map(|(_, link)| link);
+        let since = links
+            .filter(|link| link.state == worst)
+            .map(|link| link.since);
+        (worst, since.min().unwrap_or_default())
     }
 
     /// Logs a change of the whole.

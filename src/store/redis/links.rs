@@ -16,6 +16,8 @@ use super::link::Link;
 use super::queue::{Missed, Work};
 use super::route::Route;
 use super::{Failure, FailureClass, Heartbeat, Place, Redirect, RedisStore, slot_of};
+use crate::clock::Timestamp;
+use crate::event::BreakerState;
 use crate::model::{Decision, Key};
 use crate::store::Unasked;
 
@@ -118,11 +120,16 @@ impl Links {
                     link = self.link_to(&to).ok_or(Unasked::Gone)?;
                     asking = ask;
                 }
-                Ok(Err(_dropped)) => return Err(Unasked::Gone),
+                Ok(Err(_dropped)) => return Err(Unasked::Lost),
                 Err(_elapsed) => return Err(Unasked::Late),
             }
         }
         Err(Unasked::Gone)
+    }
+
+    /// The state of the store as a whole, and since when.
+    pub(crate) fn state(&self) -> (BreakerState, Timestamp) {
+        self.store.health().state()
     }
 
     /// Says that a replica lives, or leaves; which ones live.

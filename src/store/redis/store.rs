@@ -111,13 +111,12 @@ impl RedisStore {
     /// How it fares.
     #[must_use]
     pub fn status(&self) -> RedisStatus {
-        let (state, links) = self.health.snapshot();
-        let worst = links.iter().filter(|link| link.state == state);
+        let (state, since) = self.health.state();
         RedisStatus {
             name: self.config.name,
             state,
-            since: worst.map(|link| link.since).min().unwrap_or_default(),
-            links,
+            since,
+            links: self.health.links(),
             unresolved: self.notes.lock().unresolved.clone(),
         }
     }

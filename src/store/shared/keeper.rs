@@ -8,11 +8,12 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info};
 
 use super::parts::split;
+use super::roster::Roster;
 use super::{FleetConfig, Lane, SharedStore};
-use crate::event::{BreakerState, Reconciled};
+use crate::event::Reconciled;
 use crate::model::{Check, Hits};
 use crate::store::Fleet;
-use crate::store::redis::{Heartbeat, Task, now};
+use crate::store::redis::{Heartbeat, Links, Task, now};
 
 impl SharedStore {
     /// Does so for ever, over a lane of its own runtime.
@@ -22,52 +23,58 @@ impl SharedStore {
 
     /// Tells the others that this replica is leaving, so that they take its share.
     pub async fn leave(lane: &Lane) {
-        let _gone = tokio::time::timeout(BEAT, send_beat(lane, true)).await;
+        let _gone = tokio::time::timeout(BEAT, Box::pin(send_beats(lane, true))).await;
     }
 }
 
 async fn beat(lane: &Lane) {
     let shared = lane.shared();
+    let own = &*shared.replica;
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
     if let FleetConfig::Fixed(replicas) = shared.config.fleet {
-        shared
-            .local
-            .set_fleet(Fleet::new(replicas, [""; 0], &shared.replica));
+        shared.local.set_fleet(Fleet::new(replicas, [""; 0], own));
     }
+    let mut roster = Roster::default();
     loop {
         beats.tick().await;
-        let Some(ids) = send_beat(lane, false).await else {
+        let Some(heard) = send_beats(lane, false).await else {
             continue;
         };
-        let replicas = match shared.config.fleet {
-            FleetConfig::Auto => u32::try_from(ids.len()).unwrap_or(u32::MAX).max(1),
-            FleetConfig::Fixed(replicas) => replicas,
+        let ids = roster.hear(heard, now());
+        let fleet = match shared.config.fleet {
+            FleetConfig::Auto => Fleet::new(1, ids, own),
+            FleetConfig::Fixed(replicas) => Fleet::new(replicas, ids, own),
         };
-        if shared.local.fleet().replicas() != replicas {
-            info!(
-                replicas,
-                "replicas that share the limits while the store is away"
-            );
+        let (before, replicas) = (shared.local.fleet().replicas(), fleet.replicas());
+        if before != replicas {
+            info!(replicas, "so many replicas share the limits");
         }
-        shared
-            .local
-            .set_fleet(Fleet::new(replicas, ids, &shared.replica));
+        shared.local.set_fleet(fleet);
     }
 }
 
-/// The live replicas; none if the store cannot be asked.
-async fn send_beat(lane: &Lane, leaves: bool) -> Option<Vec<String>> {
-    let shared = lane.shared();
-    let status = shared.main.status();
+/// Beats in every store; the live replicas as the main one knows them, if it can be asked.
+async fn send_beats(lane: &Lane, leaves: bool) -> Option<Vec<String>> {
+    let (heard, _) = tokio::join!(send_beat(lane, lane.main(), leaves), async {
+        match lane.per_second() {
+            Some(links) => send_beat(lane, links, leaves).await,
+            None => None,
+        }
+    });
+    heard
+}
+
+async fn send_beat(lane: &Lane, links: &Links, leaves: bool) -> Option<Vec<String>> {
+    let (breaker, since) = links.state();
     let beat = Heartbeat {
-        replica: &shared.replica,
-        breaker: status.state.name(),
-        since: Some(status.since),
+        replica: &lane.shared().replica,
+        breaker: breaker.name(),
+        since: Some(since),
         leaves,
         lifetime: Heartbeat::LIFETIME,
     };
-    match lane.main().beat(&beat).await {
+    match links.beat(&beat).await {
         Ok(ids) => Some(ids),
         Err(failure) => {
             debug!(%failure, "no heartbeat");
@@ -78,41 +85,43 @@ async fn send_beat(lane: &Lane, leaves: bool) -> Option<Vec<String>> {
 
 /// Charges what was let pass without the store, a batch at a time, when it is back.
 async fn charge_later(lane: &Lane) {
-    let shared = lane.shared();
-    let batch = shared.main.config().batch_size;
+    let mut pause = IDLE;
     loop {
         // All replicas find the store back at about the same time.
-        sleep(PAUSE.mul_f64(0.5 + fastrand::f64())).await;
-        let is_back = || {
-            shared
-                .status()
-                .iter()
-                .all(|store| store.state == BreakerState::Closed)
+        sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+        let is_done = match lane.shared().local.has_ledger() {
+            true => charge_some(lane).await,
+            false => true,
         };
-        if shared.local.stats().ledger_keys == 0 || !is_back() {
-            continue;
-        }
-        let at = shared.now();
-        let checks = shared.local.take(batch, at);
-        for part in split(&checks, |check| lane.0.site(check)) {
-            let due = now() + PATIENCE;
-            let landed = lane
-                .0
-                .ask(part.place, Arc::clone(&part.checks), Task::Land(at), due)
-                .await;
-            let hits: u64 = part.checks.iter().map(hits).sum();
-            let (charged, dropped) = match landed {
-                Ok(_) => (hits, 0),
-                Err(why) if why.unexecuted() => {
-                    shared.local.put_back(&part.checks, at);
-                    continue;
-                }
-                // It may have been charged, and must not be twice.
-                Err(_) => (0, hits),
-            };
-            shared.events.reconciled(Reconciled { charged, dropped });
-        }
+        pause = if is_done { IDLE } else { BUSY };
     }
+}
+
+/// Charges a batch. Whether there is nothing to be done now: no more to charge, or no store to
+/// charge it in.
+async fn charge_some(lane: &Lane) -> bool {
+    let shared = lane.shared();
+    let (at, most) = (shared.now(), shared.main.config().batch_size);
+    let checks = shared.local.take(most, at);
+    let mut is_done = checks.len() < most;
+    for part in split(&checks, |check| lane.0.site(check)) {
+        let due = now() + PATIENCE;
+        let asked = Arc::clone(&part.checks);
+        let landed = lane.0.ask(part.place, asked, Task::Land(at), due).await;
+        let hits = part.checks.iter().map(hits).sum();
+        let (charged, dropped) = match landed {
+            Ok(_) => (hits, 0),
+            Err(why) if why.unexecuted() => {
+                shared.local.put_back(&part.checks, at);
+                is_done = true;
+                continue;
+            }
+            // It may have been charged, and must not be twice.
+            Err(_) => (0, hits),
+        };
+        shared.events.reconciled(Reconciled { charged, dropped });
+    }
+    is_done
 }
 
 fn hits(check: &Check) -> u64 {
@@ -126,7 +135,10 @@ fn hits(check: &Check) -> u64 {
 const BEAT: Duration = Duration::from_secs(1);
 
 /// Between two batches, give or take a half: what is charged later is in nobody's way.
-const PAUSE: Duration = Duration::from_millis(10);
+const BUSY: Duration = Duration::from_millis(10);
+
+/// Between two looks for something to charge, or for a store to charge it in.
+const IDLE: Duration = Duration::from_millis(200);
 
 /// How long charging a batch may take.
 const PATIENCE: Duration = Duration::from_secs(1);

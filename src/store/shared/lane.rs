@@ -119,6 +119,11 @@ impl Lane {
     pub(super) fn main(&self) -> &Links {
         &self.0.main
     }
+
+    /// The links of the store for limits per second, if that has one of its own.
+    pub(super) fn per_second(&self) -> Option<&Links> {
+        self.0.per_second.as_ref()
+    }
 }
 
 impl Inner {

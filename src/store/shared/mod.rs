@@ -18,6 +18,7 @@ mod keeper;
 mod lane;
 mod parted;
 mod parts;
+mod roster;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -67,10 +68,12 @@ pub enum Unasked {
     BreakerOpen,
     /// The call failed.
     Failed(FailureClass),
-    /// There is no connection, or it was lost.
+    /// There is no connection.
     Gone,
     /// It did not answer in time.
     Late,
+    /// The connection was lost before an answer came.
+    Lost,
     /// Too much waits for it.
     QueueFull,
 }
@@ -85,9 +88,9 @@ impl Unasked {
     #[must_use]
     pub const fn unexecuted(self) -> bool {
         match self {
-            Self::BreakerOpen | Self::QueueFull => true,
+            Self::BreakerOpen | Self::Gone | Self::QueueFull => true,
             Self::Failed(class) => class.unexecuted(),
-            Self::Gone | Self::Late => false,
+            Self::Late | Self::Lost => false,
         }
     }
 
@@ -97,7 +100,7 @@ impl Unasked {
         match self {
             Self::BreakerOpen => FallbackReason::BreakerOpen,
             Self::Failed(_) => FallbackReason::Failed,
-            Self::Gone => FallbackReason::Gone,
+            Self::Gone | Self::Lost => FallbackReason::Gone,
             Self::Late => FallbackReason::Deadline,
             Self::QueueFull => FallbackReason::QueueFull,
         }
