@@ -30,8 +30,15 @@ pub(crate) fn quota(
 
 /// A check of the only key there is.
 pub(crate) fn check(quota: Quota, hits: Hits) -> Check {
+    check_of("anybody", quota, hits)
+}
+
+/// A check of a user's key.
+pub(crate) fn check_of(user: &str, quota: Quota, hits: Hits) -> Check {
+    let mut key = KeyBuilder::new(b"d");
+    key.entry((b"user", false), (user.as_bytes(), false));
     Check {
-        key: KeyBuilder::new(b"d").finish(&quota),
+        key: key.finish(&quota),
         quota,
         hits,
         role: Role::default(),

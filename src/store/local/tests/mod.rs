@@ -12,11 +12,8 @@ use std::num::NonZeroU32;
 use proptest::prelude::*;
 
 use super::{Fleet, LocalConfig, LocalStore};
-use crate::algorithm::tests::{at, quota};
-use crate::model::{
-    Algorithm, Check, Decision, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, Source,
-    Unit, Verdict,
-};
+use crate::algorithm::tests::{at, check_of as check, quota};
+use crate::model::{Algorithm, Check, Decision, DeniedHits, Hits, Quota, Source, Unit, Verdict};
 
 fn store(max_keys: u32, ledger_keys: u32) -> LocalStore {
     LocalStore::new(LocalConfig {
@@ -39,18 +36,6 @@ fn replicas(count: usize, ranked: bool) -> Vec<LocalStore> {
             store
         })
         .collect()
-}
-
-fn check(user: &str, quota: Quota, hits: Hits) -> Check {
-    let mut key = KeyBuilder::new(b"d");
-    key.entry((b"user", false), (user.as_bytes(), false));
-    Check {
-        key: key.finish(&quota),
-        quota,
-        hits,
-        role: Role::default(),
-        on_store_failure: OnStoreFailure::Local,
-    }
 }
 
 /// Asks for one check alone.

@@ -10,10 +10,8 @@ mod threads;
 use std::num::NonZeroU32;
 
 use super::{MemoryConfig, MemoryStore};
-use crate::algorithm::tests::{at, quota};
-use crate::model::{
-    Algorithm, Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, Unit, Verdict,
-};
+use crate::algorithm::tests::{at, check_of as check, quota};
+use crate::model::{Algorithm, Check, DeniedHits, Quota, Unit, Verdict};
 
 fn store(max_keys: u32) -> MemoryStore {
     MemoryStore::new(MemoryConfig {
@@ -28,18 +26,6 @@ fn hourly(algorithm: Algorithm, limit: u32) -> Quota {
 
 fn fixed(limit: u32) -> Quota {
     hourly(Algorithm::FixedWindow, limit)
-}
-
-fn check(user: &str, quota: Quota, hits: Hits) -> Check {
-    let mut key = KeyBuilder::new(b"d");
-    key.entry((b"user", false), (user.as_bytes(), false));
-    Check {
-        key: key.finish(&quota),
-        quota,
-        hits,
-        role: Role::default(),
-        on_store_failure: OnStoreFailure::Local,
-    }
 }
 
 /// Asks for one check alone.

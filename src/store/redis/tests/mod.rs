@@ -1,23 +1,14 @@
 //! The bytes of calls and replies.
 
 use super::{Call, Full, ReplyError, decode};
+use crate::algorithm::tests::check_of;
 use crate::clock::Timestamp;
-use crate::model::{
-    Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, Source, Unit, Verdict, Window,
-};
+use crate::model::{Check, DeniedHits, Hits, Quota, Role, Source, Unit, Verdict, Window};
 
 fn check(user: &str, hits: Hits) -> Check {
     let window = Window::try_new(Unit::Minute, 1).unwrap();
     let quota = Quota::fixed(5, window, DeniedHits::Free);
-    let mut key = KeyBuilder::new(b"d");
-    key.entry((b"user", false), (user.as_bytes(), false));
-    Check {
-        key: key.finish(&quota),
-        quota,
-        hits,
-        role: Role::default(),
-        on_store_failure: OnStoreFailure::Local,
-    }
+    check_of(user, quota, hits)
 }
 
 #[test]
