@@ -80,6 +80,16 @@ impl Pipeline {
         }
     }
 
+    /// The same for a query that will wait: it does not hold one of the few places for snapshots
+    /// that are taken and dropped at once.
+    #[must_use]
+    pub fn lasting_snapshot(&self) -> Snapshot<'_> {
+        Snapshot {
+            pipeline: self,
+            policies: Guard::from_inner(self.policies.load_full()),
+        }
+    }
+
     /// The largest queries that are answered.
     #[must_use]
     pub fn caps(&self) -> Caps {

@@ -28,7 +28,7 @@ use crate::config::settings::{Listen, Loaded, Settings};
 use crate::event::{Events, Reloaded};
 use crate::pipeline::Pipeline;
 use crate::provider::watch::{WatchConfig, Watcher};
-use crate::store::{Lane, SharedStore};
+use crate::store::{Keeper, Lane};
 use crate::telemetry::logs::LogHandle;
 use crate::telemetry::{Readings, SetUpError, Telemetry};
 use crate::transport::http_server::HttpServer;
@@ -84,8 +84,8 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct App {
     settings: Arc<ArcSwap<Settings>>,
-    /// The way to the store, if it is not in this process.
-    lane: Option<Lane>,
+    /// What tells the other replicas of this one, if they share a store.
+    keeper: Option<Keeper>,
     status: Arc<Status>,
     health: HealthReporter,
     pipeline: Arc<Pipeline>,
@@ -191,7 +191,7 @@ impl App {
         health.set_serving(true).await;
         let app = Self {
             settings,
-            lane,
+            keeper: lane.as_ref().map(Keeper::start),
             status,
             health,
             pipeline,
@@ -275,8 +275,8 @@ impl App {
         self.health.set_serving(false).await;
         sleep(shutdown.drain_delay.get()).await;
         let cut = self.grpc.drain(shutdown.grace.get()).await;
-        if let Some(lane) = &self.lane {
-            SharedStore::leave(lane).await;
+        if let Some(keeper) = self.keeper {
+            keeper.leave().await;
         }
         self.http.stop(HTTP_GRACE).await;
         self.admin.stop(HTTP_GRACE).await;
@@ -325,7 +325,7 @@ async fn listen(addresses: &Listen) -> Result<[Listener; 3], StartError> {
 }
 
 /// Has Envoy's calls answered once it has been tried to reach the store, if that is not in this
-/// process; then lets the other replicas know of this one.
+/// process.
 async fn serve(
     settings: &Settings,
     grpc: Listener,
@@ -342,9 +342,6 @@ async fn serve(
     let config = configure::server(settings);
     let serving = Server::start(config, grpc, service, health, patience);
     let (serving, ()) = tokio::join!(serving, settled);
-    if let Some(lane) = lane {
-        tokio::spawn(SharedStore::keep(lane.clone()));
-    }
     serving
 }
 

@@ -156,7 +156,7 @@ impl Service {
         due: StdInstant,
     ) -> Result<wire::RateLimitResponse, Status> {
         let query = convert::query(request);
-        let snapshot = self.pipeline.snapshot();
+        let snapshot = self.pipeline.lasting_snapshot();
         let answer = match snapshot.begin(&query)? {
             Begun::Answered(answer) => answer,
             Begun::Asking(asking) => {

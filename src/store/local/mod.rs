@@ -43,7 +43,9 @@ use super::memory::Seen;
 use super::{MemoryConfig, MemoryStats, MemoryStore};
 use crate::algorithm::{lands, passes_at};
 use crate::clock::Timestamp;
-use crate::model::{Algorithm, Check, Decision, Hits, Key, OnStoreFailure, Quota, Source, Verdict};
+use crate::model::{
+    Algorithm, Check, Decision, Hits, Key, OnStoreFailure, Quota, SATURATED, Source, Verdict,
+};
 
 /// How large it may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -208,9 +210,12 @@ impl LocalStore {
         verdict
     }
 
-    /// Drops what this check's key has been charged here; see [`MemoryStore::forget`].
+    /// Drops what this check's key has been charged here, also what the store has not been told of;
+    /// see [`MemoryStore::forget`].
     pub fn forget(&self, check: &Check, now: Timestamp) -> bool {
         let share = self.fleet.load().share(&check.key, &check.quota);
+        self.ledger
+            .refund(self.hash(&check.key), &check.key, SATURATED, now);
         self.memory.forget(&own(check, share, check.hits), now)
     }
 
@@ -220,9 +225,8 @@ impl LocalStore {
         &self.memory
     }
 
-    /// Forgets to charge the shared store with what these checks were charged here at `at`, since
-    /// it has them after all: it answered, though too late. They still count here.
-    pub fn told(&self, checks: &[Check], at: Timestamp, now: Timestamp) {
+    /// Forgets to charge the shared store with what these checks were charged here at `at`.
+    fn told(&self, checks: &[Check], at: Timestamp, now: Timestamp) {
         for check in checks {
             if let Hits::Charge(hits) = check.hits
                 && still_counts(&check.quota, at, now)

@@ -62,14 +62,14 @@ impl Health {
         }
     }
 
-    /// Takes note of a link's state.
+    /// Takes note of a link's state; what is to be [told](Self::tell) of it.
     pub(super) fn note(
         &self,
         id: &LinkId,
         state: BreakerState,
         server: Option<&str>,
         failure: Option<&str>,
-    ) {
+    ) -> Option<News> {
         let now = self.clock.now();
         let mut board = self.board.lock();
         let at = board.links.iter().position(|(known, _)| known == id);
@@ -86,7 +86,7 @@ impl Health {
                 board.links.push((id.clone(), status));
                 match board.links.last_mut() {
                     Some((_, status)) => status,
-                    None => return,
+                    None => return None,
                 }
             }
         };
@@ -110,18 +110,42 @@ impl Health {
                 state,
             });
         }
-        self.tell(&mut board, now);
+        let news = board.news(now);
         drop(board);
         if state != BreakerState::Closed {
             self.trouble.notify_one();
         }
+        news
     }
 
-    /// Forgets a link that has been given up.
-    pub(super) fn forget(&self, id: &LinkId) {
+    /// Forgets a link that has been given up; what is to be [told](Self::tell) of it.
+    pub(super) fn forget(&self, id: &LinkId) -> Option<News> {
         let mut board = self.board.lock();
         board.links.retain(|(known, _)| known != id);
-        self.tell(&mut board, self.clock.now());
+        board.news(self.clock.now())
+    }
+
+    /// Logs a change of the whole. Under no lock: who reads the log may be slow.
+    pub(super) fn tell(&self, news: Option<News>) {
+        let store = self.store.name();
+        match news {
+            None => {}
+            Some(News::Came { node, server }) => {
+                info!(store, node, server, "decisions come from the store");
+            }
+            Some(News::CameBack { after }) => {
+                info!(
+                    store,
+                    "decisions come from the store again, after {after} ms"
+                );
+            }
+            Some(News::Went { node, failure }) => warn!(
+                store,
+                node,
+                failure,
+                "the store cannot be asked: rules follow on_store_failure; trying on"
+            ),
+        }
     }
 
     /// Every link.
@@ -144,41 +168,23 @@ impl Health {
             .map(|link| link.since);
         (worst, since.min().unwrap_or_default())
     }
+}
 
-    /// Logs a change of the whole.
-    fn tell(&self, board: &mut Board, now: Timestamp) {
-        let worst = board.worst();
-        if board.links.is_empty() || board.told.is_some_and(|(told, _)| told == worst) {
-            return;
-        }
-        let before = board.told.replace((worst, now));
-        let one = board.links.iter().find(|(_, link)| link.state == worst);
-        let link = one.map(|(_, link)| link.clone());
-        let place = link.as_ref().map_or("", |link| link.place.as_str());
-        let failure = link.as_ref().and_then(|link| link.failure.as_deref());
-        let store = self.store.name();
-        match (worst, before) {
-            (BreakerState::Closed, None) => {
-                let server = link.as_ref().and_then(|link| link.server.as_deref());
-                info!(store, node = place, server, "decisions come from the store");
-            }
-            (BreakerState::Closed, Some((_, since))) => {
-                let millis = now.as_millis().saturating_sub(since.as_millis());
-                info!(
-                    store,
-                    "decisions come from the store again, after {millis} ms"
-                );
-            }
-            (BreakerState::Open, _) => warn!(
-                store,
-                node = place,
-                failure,
-                "the store cannot be asked: rules follow on_store_failure; trying on"
-            ),
-            // It is told how the trial ends; until then what was told holds.
-            (BreakerState::HalfOpen, before) => board.told = before,
-        }
-    }
+/// A change of the store as a whole.
+#[derive(Debug)]
+pub(super) enum News {
+    /// It can be asked, for the first time.
+    Came {
+        node: String,
+        server: Option<String>,
+    },
+    /// It can be asked again, after so many milliseconds.
+    CameBack { after: u64 },
+    /// It cannot be asked.
+    Went {
+        node: String,
+        failure: Option<String>,
+    },
 }
 
 impl Board {
@@ -191,5 +197,33 @@ impl Board {
                 true => BreakerState::Open,
                 false => BreakerState::Closed,
             })
+    }
+
+    /// What is new of the whole since it was told last.
+    fn news(&mut self, now: Timestamp) -> Option<News> {
+        let worst = self.worst();
+        // It is told how a trial ends; until then what was told holds.
+        if self.links.is_empty()
+            || worst == BreakerState::HalfOpen
+            || self.told.is_some_and(|(told, _)| told == worst)
+        {
+            return None;
+        }
+        let before = self.told.replace((worst, now));
+        let (_, link) = self.links.iter().find(|(_, link)| link.state == worst)?;
+        let node = link.place.clone();
+        Some(match (worst, before) {
+            (BreakerState::Closed, None) => News::Came {
+                node,
+                server: link.server.clone(),
+            },
+            (BreakerState::Closed, Some((_, since))) => News::CameBack {
+                after: now.as_millis().saturating_sub(since.as_millis()),
+            },
+            (BreakerState::Open | BreakerState::HalfOpen, _) => News::Went {
+                node,
+                failure: link.failure.clone(),
+            },
+        })
     }
 }

@@ -39,6 +39,8 @@ pub(super) struct Ended {
     pub(super) result: Result<(), Failure>,
     /// What is to be sent again, since it surely was not done.
     pub(super) again: Vec<Waiting>,
+    /// It had less time than the settings ask for, since its callers were in a hurry.
+    pub(super) hurried: bool,
 }
 
 impl Line {
@@ -138,6 +140,7 @@ impl Line {
         let started = now();
         let config = self.store.config();
         let within = patience(&batch, started);
+        let hurried = within < config.deadline.mul_f64(HURRY);
         let (call, batch) = self.write(batch);
         let asking = batch.iter().any(|waiting| waiting.asking);
         let name = self.scripts.lock().decide.clone();
@@ -161,10 +164,12 @@ impl Line {
         });
         match decided {
             Ok(decisions) => {
-                if let Some(verdict) = decisions
+                let took = now().saturating_duration_since(started);
+                let at = decisions
                     .iter()
-                    .find_map(|decided| decided.verdicts.first())
-                {
+                    .find_map(|decided| decided.verdicts.first());
+                // An answer that was long under way says little of the time now.
+                if let (Some(verdict), true) = (at, took <= config.deadline) {
                     self.store.note_time(verdict.at);
                 }
                 for (waiting, decision) in batch.into_iter().zip(decisions) {
@@ -174,6 +179,7 @@ impl Line {
                 Ended {
                     result: Ok(()),
                     again: Vec::new(),
+                    hurried,
                 }
             }
             Err(failure) => {
@@ -181,6 +187,7 @@ impl Line {
                 Ended {
                     result: Err(failure),
                     again,
+                    hurried,
                 }
             }
         }
@@ -221,7 +228,7 @@ impl Scripts {
 }
 
 /// Whether a server is one to count on.
-fn fits(place: &Place, reached: &Reached, in_cluster: bool) -> Result<(), Failure> {
+pub(super) fn fits(place: &Place, reached: &Reached, in_cluster: bool) -> Result<(), Failure> {
     let wrong = |class, detail: String| Err(Failure::new(class, detail));
     match (reached.mode, &reached.role) {
         (Mode::Sentinel, _) | (_, Role::Sentinel) => wrong(
@@ -285,6 +292,10 @@ fn patience(batch: &[Waiting], now: Instant) -> Duration {
 /// Keys outlive their state by up to so many thousandths of its time, so that windows that end
 /// together do not make a server expire them together.
 const JITTER: u32 = 50;
+
+/// A call that has less than this part of the store's deadline says little of the server if it
+/// comes to nothing.
+const HURRY: f64 = 0.8;
 
 /// fred's timers count whole milliseconds.
 const LEAST_PATIENCE: Duration = Duration::from_millis(1);

@@ -19,7 +19,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 
 use super::health::LinkId;
 use super::line::{Ended, Line};
-use super::queue::{Outcome, Queue, Waiting, Work};
+use super::queue::{Missed, Outcome, Queue, Waiting, Work};
 use super::{Failure, FailureClass, Place, Reaction, RedisStore, now};
 use crate::event::BreakerState;
 use crate::store::{Breaker, Unasked};
@@ -42,6 +42,28 @@ struct State {
     breaker: Breaker,
     line: Option<Arc<Line>>,
     settled: bool,
+    /// It has been given up; whatever still comes of it is nobody's concern.
+    ended: bool,
+    /// Calls that were in more of a hurry than the settings ask for have failed: the server may
+    /// be slow, or they were. A probe finds out.
+    doubted: bool,
+}
+
+impl State {
+    /// What others are told of it.
+    fn shown(&self) -> BreakerState {
+        match self.line {
+            Some(_) => self.breaker.last().0,
+            None => BreakerState::Open,
+        }
+    }
+
+    /// Gives back what waits while nothing is sent, so that nobody waits in vain.
+    fn shed(&mut self) {
+        if self.breaker.last().0 == BreakerState::Open {
+            refuse(self.queue.drain(), Unasked::BreakerOpen);
+        }
+    }
 }
 
 impl Link {
@@ -55,6 +77,8 @@ impl Link {
                 breaker: Breaker::new(config.breaker, now()),
                 line: None,
                 settled: false,
+                ended: false,
+                doubted: false,
             }),
             wake: Notify::new(),
             settled: Notify::new(),
@@ -121,7 +145,11 @@ impl Link {
         if let Err(failure) = &done
             && failure.class == FailureClass::Timeout
         {
-            self.state.lock().breaker.failed(now());
+            {
+                let mut state = self.state.lock();
+                state.breaker.failed(now());
+                state.shed();
+            }
             self.publish(None, Some(failure));
             self.wake.notify_one();
         }
@@ -141,8 +169,9 @@ impl Link {
 
     /// Keeps it up. Ends only by being dropped.
     pub(super) async fn run(self: Arc<Self>) {
-        let _status = Forget(&self);
-        let pause = self.store.config().probe_interval;
+        let _status = End(&self);
+        let longest = self.store.config().probe_interval;
+        let mut pause = FIRST_PAUSE.min(longest);
         loop {
             match Line::open(&self.store, &self.id.place).await {
                 Ok(line) => {
@@ -150,14 +179,16 @@ impl Link {
                     self.stand(&line);
                     let failure = self.serve(&line).await;
                     self.fall(&failure, false);
-                    if line.age() > pause {
+                    if line.age() > longest {
                         // It was good for a while: what took its place may be there already.
+                        pause = FIRST_PAUSE.min(longest);
                         continue;
                     }
                 }
                 Err(failure) => self.fall(&failure, true),
             }
             sleep(jittered(pause)).await;
+            pause = pause.saturating_mul(2).min(longest);
         }
     }
 
@@ -184,8 +215,7 @@ impl Link {
             }
             state.queue.clear()
         };
-        // Whoever waits learns that nobody will answer.
-        drop(waiting);
+        refuse(waiting, Unasked::Gone);
         self.publish(None, Some(failure));
         self.settled.notify_waiters();
     }
@@ -236,48 +266,41 @@ impl Link {
             BreakerState::Open => 0,
         };
         let wait = state.queue.wait(most, now);
-        (wait, admits != BreakerState::Closed)
+        (wait, admits != BreakerState::Closed || state.doubted)
     }
 
     /// What a round's calls came to.
     async fn take_in(&self, line: &Line, ended: Vec<Ended>) -> Result<(), Failure> {
-        let (mut reload, mut fatal) = (false, None);
-        let before = self.state.lock().breaker.last().0;
-        let mut last = None;
-        for call in ended {
-            let Err(failure) = call.result else {
-                self.state.lock().breaker.succeeded(now());
-                continue;
-            };
+        let (mut reload, mut fatal, mut last) = (false, None, None);
+        let changed = {
             let mut state = self.state.lock();
-            for waiting in call.again {
-                state.queue.push_back(waiting);
-            }
-            match failure.class.reaction() {
-                Reaction::LoadScripts => reload = true,
-                Reaction::Reroute if failure.redirect.is_some() => {
-                    self.store.health().trouble.notify_one();
+            let before = state.breaker.last().0;
+            for call in ended {
+                let Err(failure) = call.result else {
+                    state.breaker.succeeded(now());
+                    continue;
+                };
+                for waiting in call.again {
+                    state.queue.push_back(waiting);
                 }
-                Reaction::SplitAndRetry => {}
-                Reaction::Reroute | Reaction::Wait => {
-                    state.breaker.failed(now());
-                    last = Some(failure);
+                match failure.class.reaction() {
+                    Reaction::LoadScripts => reload = true,
+                    Reaction::Reroute if failure.redirect.is_some() => {
+                        self.store.health().trouble.notify_one();
+                    }
+                    Reaction::SplitAndRetry => {}
+                    Reaction::Wait if call.hurried => state.doubted = true,
+                    Reaction::Reroute | Reaction::Wait => {
+                        state.breaker.failed(now());
+                        last = Some(failure);
+                    }
+                    Reaction::Reconnect => fatal = Some(failure),
                 }
-                Reaction::Reconnect => fatal = Some(failure),
             }
-        }
-        let opened = {
-            let mut state = self.state.lock();
-            let after = state.breaker.last().0;
-            // Nobody waits for a breaker to close.
-            let waiting = match after {
-                BreakerState::Open => state.queue.drain(),
-                BreakerState::Closed | BreakerState::HalfOpen => Default::default(),
-            };
-            drop(waiting);
-            after != before
+            state.shed();
+            state.breaker.last().0 != before
         };
-        if opened {
+        if changed {
             self.publish(None, last.as_ref());
         }
         if let Some(failure) = fatal {
@@ -294,6 +317,7 @@ impl Link {
         let probed = line.probe().await;
         {
             let mut state = self.state.lock();
+            state.doubted = false;
             match (&probed, state.breaker.state(now())) {
                 (Ok(()), BreakerState::Open) => state.breaker.probed(now()),
                 // No query came meanwhile that could have been the trial.
@@ -301,6 +325,7 @@ impl Link {
                 (Ok(()), BreakerState::Closed) => {}
                 (Err(_), _) => state.breaker.failed(now()),
             }
+            state.shed();
         }
         self.publish(None, probed.as_ref().err());
         match probed {
@@ -316,30 +341,49 @@ impl Link {
         }
     }
 
+    /// Tells how it fares, unless it has ended: then others tell of that server, or nobody does.
     fn publish(&self, server: Option<&str>, failure: Option<&Failure>) {
-        let (state, connected) = {
-            let state = self.state.lock();
-            (state.breaker.last().0, state.line.is_some())
-        };
-        let shown = match connected {
-            true => state,
-            false => BreakerState::Open,
-        };
         let failure = failure.map(ToString::to_string);
-        let health = self.store.health();
-        health.note(&self.id, shown, server, failure.as_deref());
+        let told = {
+            let state = self.state.lock();
+            if state.ended {
+                return;
+            }
+            let health = self.store.health();
+            health.note(&self.id, state.shown(), server, failure.as_deref())
+        };
+        self.store.health().tell(told);
     }
 }
 
-/// Takes a link that ends off the board.
-struct Forget<'a>(&'a Link);
+/// Takes a link that ends off the board, and lets nobody wait for it.
+struct End<'a>(&'a Link);
 
-impl Drop for Forget<'_> {
+impl Drop for End<'_> {
     fn drop(&mut self) {
-        self.0.state.lock().line = None;
-        self.0.store.health().forget(&self.0.id);
+        let link = self.0;
+        let (waiting, told) = {
+            let mut state = link.state.lock();
+            state.ended = true;
+            state.line = None;
+            let told = link.store.health().forget(&link.id);
+            (state.queue.clear(), told)
+        };
+        refuse(waiting, Unasked::Gone);
+        link.store.health().tell(told);
     }
 }
+
+/// Tells those who wait that their work was not sent.
+fn refuse(waiting: impl IntoIterator<Item = Waiting>, why: Unasked) {
+    for waiting in waiting {
+        let _gone = waiting.reply.send(Err(Missed::Unsent(why)));
+    }
+}
+
+/// The first pause before connecting again, after a connection that was not good for long; each
+/// further one is twice as long, up to the probes' interval.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
 /// Replicas that lost a server together do not come back together.
 fn jittered(pause: Duration) -> Duration {

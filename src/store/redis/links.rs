@@ -103,6 +103,11 @@ impl Links {
         }
     }
 
+    /// Which server has the keys of a slot now.
+    pub(crate) fn place(&self, slot: u16) -> Option<Place> {
+        self.table.load().route.place(slot).cloned()
+    }
+
     /// Has `work` done, where its keys are.
     ///
     /// # Errors
@@ -116,6 +121,7 @@ impl Links {
             match timeout_at(due, reply).await {
                 Ok(Ok(Ok(decision))) => return Ok(decision),
                 Ok(Ok(Err(Missed::Failed(class)))) => return Err(Unasked::Failed(class)),
+                Ok(Ok(Err(Missed::Unsent(why)))) => return Err(why),
                 Ok(Ok(Err(Missed::Moved(Redirect { to, ask, .. })))) => {
                     link = self.link_to(&to).ok_or(Unasked::Gone)?;
                     asking = ask;

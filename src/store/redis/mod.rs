@@ -61,7 +61,7 @@ pub(crate) use queue::{Task, Work};
 pub use reply::Reply;
 pub use scripts::{DECIDE, HEARTBEAT};
 pub use secret::Secret;
-pub use sentinel::primary_by_sentinel;
+pub use sentinel::{Watched, primary_by_sentinel};
 pub use slot::slot_of;
 pub use slots::{SlotMap, slots};
 pub use store::{RedisConfig, RedisStatus, RedisStore, Site};

@@ -17,6 +17,7 @@ use tokio::sync::oneshot;
 use super::{FailureClass, Redirect};
 use crate::clock::Timestamp;
 use crate::model::{Check, Decision};
+use crate::store::Unasked;
 
 /// What is asked of a server.
 #[derive(Clone, Debug)]
@@ -48,7 +49,7 @@ pub(crate) enum Task {
 }
 
 impl Task {
-    /// Whether a caller waits for it, and only until it is due.
+    /// Whether it is for a caller, and for nothing if that has gone.
     pub(super) const fn has_caller(self) -> bool {
         matches!(self, Self::Decide { .. } | Self::Try)
     }
@@ -64,6 +65,8 @@ pub(super) enum Missed {
     Failed(FailureClass),
     /// Another server has its keys.
     Moved(Redirect),
+    /// It was not sent.
+    Unsent(Unasked),
 }
 
 /// Work that waits, or is under way.
@@ -79,7 +82,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     fn is_wanted(&self, now: Instant) -> bool {
-        !self.work.task.has_caller() || (!self.reply.is_closed() && now < self.work.due)
+        now < self.work.due && (!self.work.task.has_caller() || !self.reply.is_closed())
     }
 }
 
@@ -318,7 +321,7 @@ mod tests {
         let (gone, caller) = work(1, 0, now + LATER);
         drop(caller);
         let (late, _caller) = work(1, 0, now);
-        let (mut given_back, caller) = work(1, 0, now);
+        let (mut given_back, caller) = work(1, 0, now + LATER);
         drop(caller);
         given_back.work.task = Task::GiveBack(Timestamp::default());
         for waiting in [gone, late, given_back] {

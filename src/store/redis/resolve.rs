@@ -11,10 +11,11 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep_until};
 
+use super::line::fits;
 use super::route::Route;
 use super::store::Site;
 use super::{
-    Failure, FailureClass, Place, RedisStore, Role, Topology, connect, primary_by_sentinel, slots,
+    Failure, FailureClass, Place, RedisStore, Topology, connect, primary_by_sentinel, slots,
 };
 
 /// Looks for ever.
@@ -38,14 +39,20 @@ async fn by_sentinel(store: &RedisStore, service: &str, seeds: &[Place]) {
     let config = store.config();
     let mut sentinels = seeds.to_vec();
     let mut rounds = Rounds::new(store, config.probe_interval);
+    let (mut epoch, mut heard) = (0, Instant::now());
     loop {
         let access = &config.sentinel_access;
         match primary_by_sentinel(&sentinels, service, access, config.connect_timeout).await {
-            Ok((primary, others)) => {
-                store.publish(Route::One(primary));
+            // One that has not heard of the last failover yet names the primary of before. If only
+            // such answer for long, the sentinels have been set up anew.
+            Ok(found) if found.epoch < epoch && heard.elapsed() < STALE => rounds.in_trouble(),
+            Ok(found) => {
+                (epoch, heard) = (found.epoch, Instant::now());
+                store.publish(Route::One(found.primary));
                 // Those of the settings first, for ever; the others as they are now.
                 sentinels.truncate(seeds.len());
-                sentinels.extend(others.into_iter().filter(|other| !seeds.contains(other)));
+                let others = found.others.into_iter();
+                sentinels.extend(others.filter(|other| !seeds.contains(other)));
             }
             Err(failure) => rounds.failed(&failure),
         }
@@ -71,27 +78,30 @@ async fn cluster(store: &RedisStore, site: &Site, seeds: &[Place]) {
 }
 
 /// Of servers that do not know of each other, the first that can be used. One is left when it
-/// fails twice, and gone back to when it has been well for a while: each switch may cost a limit.
+/// fails twice, or lets itself be waited for, and gone back to when it has been well for a while:
+/// each switch may cost a limit.
 async fn first_usable(store: &RedisStore, sites: &[Site]) {
     let places: Vec<&Place> = sites.iter().filter_map(single).collect();
     let (mut current, mut chosen) = (0, false);
     let mut failed = 0_u32;
-    // How often in a row each was found well while another was used.
-    let mut well = vec![0_u32; places.len()];
+    // Since when each has been well.
+    let mut well: Vec<Option<Instant>> = vec![None; places.len()];
     let mut rounds = Rounds::new(store, store.config().probe_interval);
+    let long = store.config().probe_interval.saturating_mul(WELL_AGAIN);
     loop {
+        let looked = Instant::now();
         let found = join_all(places.iter().map(|place| is_usable(store, place))).await;
         for (well, found) in well.iter_mut().zip(&found) {
-            *well = match found {
-                Ok(()) => well.saturating_add(1),
-                Err(_) => 0,
-            };
+            *well = found.is_ok().then(|| well.unwrap_or(looked));
         }
         let usable = found.iter().position(Result::is_ok);
         match found.get(current) {
             Some(Ok(())) => failed = 0,
             Some(Err(failure)) => {
-                failed = failed.saturating_add(1);
+                failed = failed.saturating_add(match failure.class {
+                    FailureClass::Timeout => FAILED,
+                    _ => 1,
+                });
                 rounds.in_trouble();
                 if usable.is_none() {
                     rounds.failed(failure);
@@ -99,13 +109,10 @@ async fn first_usable(store: &RedisStore, sites: &[Site]) {
             }
             None => {}
         }
-        let better = well
-            .iter()
-            .take(current)
-            .position(|&well| well >= WELL_AGAIN);
+        let is_well = |well: &Option<Instant>| well.is_some_and(|since| since.elapsed() >= long);
+        let better = well.iter().take(current).position(is_well);
         let next = match usable {
-            Some(first) if !chosen => Some(first),
-            Some(first) if failed >= FAILED => Some(first),
+            Some(first) if !chosen || failed >= FAILED => Some(first),
             _ => better,
         };
         if let Some(next) = next {
@@ -126,13 +133,7 @@ async fn is_usable(store: &RedisStore, place: &Place) -> Result<(), Failure> {
         return Ok(());
     };
     let (_connection, reached) = connect(place, access, store.config().connect_timeout).await?;
-    match reached.role {
-        Role::Primary => Ok(()),
-        Role::Replica { .. } | Role::Sentinel => Err(Failure::new(
-            FailureClass::Replica,
-            format!("{place} is no primary"),
-        )),
-    }
+    fits(place, &reached, store.is_cluster())
 }
 
 fn single(site: &Site) -> Option<&Place> {
@@ -190,7 +191,7 @@ impl<'a> Rounds<'a> {
 const TROUBLE: Duration = Duration::from_secs(5);
 
 /// How often that is.
-const OFTEN: Duration = Duration::from_millis(100);
+const OFTEN: Duration = Duration::from_millis(150);
 
 /// A Cluster says itself when a key is elsewhere, so it is asked seldom.
 const CALM_CLUSTER: u32 = 10;
@@ -198,5 +199,8 @@ const CALM_CLUSTER: u32 = 10;
 /// Failed looks in a row after which another server is taken.
 const FAILED: u32 = 2;
 
-/// Good looks in a row after which a better server is gone back to.
+/// After so many intervals of probes in which it was well, a better server is gone back to.
 const WELL_AGAIN: u32 = 3;
+
+/// For how long sentinels may not have heard of a failover.
+const STALE: Duration = Duration::from_secs(10);

@@ -8,6 +8,18 @@ use tokio::task::JoinSet;
 use super::connect::{dial, in_time};
 use super::{Access, Connection, Failure, FailureClass, Place, Reply, diagnosis};
 
+/// What a sentinel knows of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Watched {
+    /// The primary.
+    pub primary: Place,
+    /// The other sentinels that watch it.
+    pub others: Vec<Place>,
+    /// Grows with each failover, so that of two sentinels the one that has not heard of the last
+    /// failover can be told. Unknown to some that only look like sentinels; then 0.
+    pub epoch: u64,
+}
+
 /// The primary of a service, and what other sentinels there are.
 ///
 /// All sentinels are asked at once, and the first that knows the service is believed; whether the
@@ -21,7 +33,7 @@ pub async fn primary_by_sentinel(
     service: &str,
     access: &Access,
     within: Duration,
-) -> Result<(Place, Vec<Place>), Failure> {
+) -> Result<Watched, Failure> {
     let service = service.to_owned();
     let ask =
         move |place, connection| async move { ask(&place, &connection, &service, within).await };
@@ -90,7 +102,7 @@ async fn ask(
     connection: &Connection,
     service: &str,
     within: Duration,
-) -> Result<(Place, Vec<Place>), Failure> {
+) -> Result<Watched, Failure> {
     let question = |what: &'static str| {
         let arguments = vec![what.into(), Bytes::copy_from_slice(service.as_bytes())];
         connection.command("SENTINEL", arguments, within)
@@ -109,7 +121,15 @@ async fn ask(
         .iter()
         .filter_map(|other| endpoint(other.field("ip"), other.field("port")))
         .collect();
-    Ok((primary, others))
+    let about = question("MASTER").await?;
+    let epoch = about.field("config-epoch").and_then(Reply::number);
+    Ok(Watched {
+        primary,
+        others,
+        epoch: epoch
+            .and_then(|epoch| u64::try_from(epoch).ok())
+            .unwrap_or_default(),
+    })
 }
 
 fn unknown(place: &Place, service: &str) -> Failure {

@@ -7,12 +7,21 @@ use super::slot::SLOTS;
 use super::{Access, Connection, Failure, FailureClass, Place, Reply, diagnosis};
 
 /// Which primary has which slot, as one node saw it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct SlotMap {
     places: Vec<Place>,
     /// For each slot a position in `places`; one beyond them where nobody has it.
     owners: Vec<u16>,
 }
+
+/// The same servers for the same slots, in whatever order a node told of them.
+impl PartialEq for SlotMap {
+    fn eq(&self, other: &Self) -> bool {
+        (0..SLOTS).all(|slot| self.place(slot) == other.place(slot))
+    }
+}
+
+impl Eq for SlotMap {}
 
 impl SlotMap {
     /// The primary of a slot, if there is one.

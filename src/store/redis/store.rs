@@ -173,30 +173,31 @@ impl RedisStore {
     /// Keys are there from now on.
     pub(super) fn publish(&self, found: Route) {
         self.notes.lock().unresolved = None;
-        self.route.send_if_modified(|route| {
+        let places: Vec<String> = found.places().iter().map(ToString::to_string).collect();
+        let changed = self.route.send_if_modified(|route| {
             let changed = *route != found;
             if changed {
-                let places: Vec<String> = found.places().iter().map(ToString::to_string).collect();
-                let (store, nodes) = (self.config.name.name(), places.join(", "));
-                info!(store, nodes, "keys are there");
                 *route = found;
             }
             changed
         });
+        if changed {
+            let (store, nodes) = (self.config.name.name(), places.join(", "));
+            info!(store, nodes, "keys are there");
+        }
     }
 
     /// The servers cannot be found.
     pub(super) fn note_unresolved(&self, failure: &Failure) {
         let text = failure.to_string();
-        let mut notes = self.notes.lock();
-        if notes.unresolved.as_deref() != Some(&text) {
+        let told = self.notes.lock().unresolved.replace(text.clone());
+        if told.as_ref() != Some(&text) {
             let store = self.config.name.name();
             warn!(
                 store,
                 failure = text,
                 "cannot find the store's servers; looking on"
             );
-            notes.unresolved = Some(text);
         }
     }
 
@@ -208,7 +209,12 @@ impl RedisStore {
         match known {
             Some((_, told)) if *told == text => return,
             Some((_, told)) => told.clone_from(&text),
-            None => notes.reached.push((place.clone(), text.clone())),
+            None => {
+                if notes.reached.len() >= REMEMBERED {
+                    notes.reached.remove(0);
+                }
+                notes.reached.push((place.clone(), text.clone()));
+            }
         }
         drop(notes);
         let store = self.config.name.name();
@@ -231,3 +237,7 @@ impl RedisStore {
         self.ahead.store(ahead, Ordering::Relaxed);
     }
 }
+
+/// Servers of which it is remembered that they were reached. Those of a managed Redis may change their
+/// addresses for ever.
+const REMEMBERED: usize = 64;

@@ -4,26 +4,54 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use super::parts::split;
 use super::roster::Roster;
-use super::{FleetConfig, Lane, SharedStore};
+use super::{FleetConfig, Lane};
 use crate::event::Reconciled;
 use crate::model::{Check, Hits};
 use crate::store::Fleet;
 use crate::store::redis::{Heartbeat, Links, Task, now};
 
-impl SharedStore {
-    /// Does so for ever, over a lane of its own runtime.
-    pub async fn keep(lane: Lane) {
-        tokio::join!(beat(&lane), charge_later(&lane));
+/// What a replica does beside answering. Dropped, it ends.
+#[derive(Debug)]
+pub struct Keeper {
+    lane: Lane,
+    task: AbortHandle,
+}
+
+impl Keeper {
+    /// Begins, over a lane of this runtime.
+    #[must_use]
+    pub fn start(lane: &Lane) -> Self {
+        let own = lane.clone();
+        let task = tokio::spawn(async move {
+            tokio::join!(beat(&own), charge_later(&own));
+        });
+        Self {
+            lane: lane.clone(),
+            task: task.abort_handle(),
+        }
     }
 
-    /// Tells the others that this replica is leaving, so that they take its share.
-    pub async fn leave(lane: &Lane) {
-        let _gone = tokio::time::timeout(BEAT, Box::pin(send_beats(lane, true))).await;
+    /// Ends, charges what is still to be charged if that can be done at once, and tells the others
+    /// that this replica is leaving, so that they take its share.
+    pub async fn leave(self) {
+        self.task.abort();
+        let last = async {
+            while self.lane.shared().local.has_ledger() && !charge_some(&self.lane).await {}
+            send_beats(&self.lane, true).await;
+        };
+        let _late = tokio::time::timeout(BEAT, Box::pin(last)).await;
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.task.abort();
     }
 }
 
@@ -36,9 +64,18 @@ async fn beat(lane: &Lane) {
         shared.local.set_fleet(Fleet::new(replicas, [""; 0], own));
     }
     let mut roster = Roster::default();
+    let mut silent = 0_u32;
     loop {
         beats.tick().await;
         let Some(heard) = send_beats(lane, false).await else {
+            silent = silent.saturating_add(1);
+            if silent == WARN_AFTER && shared.config.fleet == FleetConfig::Auto && roster.is_empty()
+            {
+                warn!(
+                    "no replica has been seen in the store yet, so this one lets pass whole limits: \
+                     set fleet.replicas if there are more"
+                );
+            }
             continue;
         };
         let ids = roster.hear(heard, now());
@@ -133,6 +170,9 @@ fn hits(check: &Check) -> u64 {
 
 /// How often a replica says that it lives.
 const BEAT: Duration = Duration::from_secs(1);
+
+/// Beats without an answer after which it is told that the fleet is not known.
+const WARN_AFTER: u32 = 3;
 
 /// Between two batches, give or take a half: what is charged later is in nobody's way.
 const BUSY: Duration = Duration::from_millis(10);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::parted;
 use super::{SharedStore, Unasked, Unavailable};
 use crate::model::{Check, Decision, Verdict, Verdicts};
-use crate::store::redis::{Failure, Links, Task, Work, now};
+use crate::store::redis::{Failure, Links, Place, Task, Work, now};
 
 /// One core's way to the shared store. Made on the runtime of that core; clones share it.
 #[derive(Clone, Debug)]
@@ -131,6 +131,11 @@ impl Inner {
     pub(super) fn site(&self, check: &Check) -> Site {
         let per_second = self.shared.is_per_second(check);
         (per_second, self.links((per_second, 0)).slot(&check.key))
+    }
+
+    /// Which server has the keys there now.
+    pub(super) fn server(&self, site: Site) -> Option<Place> {
+        self.links(site).place(site.1)
     }
 
     /// Has something done there.

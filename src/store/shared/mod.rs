@@ -2,8 +2,8 @@
 //!
 //! A [`Lane`] is one core's way to both: it asks the servers, waits no longer than it may, and
 //! then decides as each rule's `on_store_failure` says. What all lanes share is the
-//! [`SharedStore`]. One task of the process, [`SharedStore::keep`], tells the other replicas that
-//! this one lives, and charges in Redis what was let pass without it.
+//! [`SharedStore`]. One task of the process, the [`Keeper`], tells the other replicas that this one
+//! lives, and charges in Redis what was let pass without it.
 //!
 //! Promises
 //! - A query whose keys share a server (or a Cluster's slot) is decided there in one step. If they
@@ -23,6 +23,7 @@ mod roster;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use keeper::Keeper;
 pub use lane::Lane;
 use parts::{Part, Tally, split};
 
@@ -150,10 +151,19 @@ impl SharedStore {
         &self.replica
     }
 
-    /// The time by which to decide here what the store would have decided.
+    /// The main store's time.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.main.now()
+    }
+
+    /// The time by which to decide here what a store would have decided: that store's, or the main
+    /// one's where there are checks of both.
+    fn now_for(&self, checks: &[Check]) -> Timestamp {
+        match &self.per_second {
+            Some(store) if checks.iter().all(|check| self.is_per_second(check)) => store.now(),
+            _ => self.main.now(),
+        }
     }
 
     /// Until when to wait for the store; see [`DeadlineConfig::due`].
@@ -164,10 +174,11 @@ impl SharedStore {
 
     /// What a check would be answered without the store. Charges nothing.
     fn would_say(&self, check: &Check) -> Verdict {
+        let now = self.now_for(std::slice::from_ref(check));
         match check.on_store_failure {
-            OnStoreFailure::Local => self.local.inspect(check, self.now()),
+            OnStoreFailure::Local => self.local.inspect(check, now),
             OnStoreFailure::Allow | OnStoreFailure::Deny | OnStoreFailure::Error => {
-                fallback(check, self.now())
+                fallback(check, now)
             }
         }
     }
@@ -192,7 +203,7 @@ impl SharedStore {
         if checks.iter().any(is(OnStoreFailure::Error)) {
             return Err(Unavailable(why));
         }
-        let now = self.now();
+        let now = self.now_for(checks);
         if checks.iter().all(is(OnStoreFailure::Local)) {
             return Ok(self.local.decide(checks, enforce, now));
         }

@@ -20,8 +20,9 @@ use tokio::time::timeout_at;
 use super::lane::{Inner, Site};
 use super::parts::{Part, Tally, split};
 use super::{Unasked, Unavailable};
-use crate::model::{Check, Decision};
-use crate::store::redis::{Task, now};
+use crate::algorithm::lands;
+use crate::model::{Check, Decision, OnStoreFailure};
+use crate::store::redis::{Place, Task, now};
 
 /// A query in parts, and how far it has got.
 struct Parted<'q> {
@@ -30,8 +31,16 @@ struct Parted<'q> {
     enforce: bool,
     tally: Tally<'q>,
     /// What a server has decided, and what it charged is not given back yet.
-    decided: Vec<(&'q Part<Site>, Decision)>,
+    decided: Vec<Decided<'q>>,
     unasked: Vec<(&'q Part<Site>, Unasked)>,
+}
+
+/// What a server decided of a part.
+struct Decided<'q> {
+    part: &'q Part<Site>,
+    decision: Decision,
+    /// Who had the keys when it was asked.
+    by: Option<Place>,
 }
 
 /// Decides a query whose checks do not lie together.
@@ -51,15 +60,17 @@ pub(super) async fn decide(
     if !parted.is_denied() {
         return Ok(parted.pass());
     }
-    let asked_all = parted.unasked.is_empty();
+    // What lands whether or not the query is denied must not land twice.
+    let lands_anyhow = |check: &Check| lands(&check.quota, check.hits, false, true);
+    let repeatable = parted.unasked.is_empty() && !checks.iter().any(lands_anyhow);
     let charged = parted
         .decided
         .iter()
-        .any(|(part, decision)| !part.to_give_back(decision).is_empty());
+        .any(|decided| !decided.part.to_give_back(&decided.decision).is_empty());
     let again = Arc::clone(&checks);
     let (would_pass, ()) = {
         let denied = parted.tally.clone();
-        let in_the_way = asked_all && charged;
+        let in_the_way = repeatable && charged;
         tokio::join!(
             async { in_the_way && would_pass(&lane, &parts, denied, due).await },
             parted.give_back(),
@@ -89,16 +100,10 @@ impl<'q> Parted<'q> {
 
     /// Asks all parts at once.
     async fn ask(&mut self, parts: &'q [Part<Site>]) {
-        let task = Task::Decide {
-            enforce: self.enforce,
-        };
-        let asked = parts.iter().map(|part| {
-            self.lane
-                .ask(part.place, Arc::clone(&part.checks), task, self.due)
-        });
-        for (part, answer) in parts.iter().zip(join_all(asked).await) {
+        let asked = join_all(parts.iter().map(|part| self.ask_one(part)));
+        for (part, answer) in parts.iter().zip(asked.await) {
             match answer {
-                Ok(decision) => self.take_in(part, decision),
+                Ok(decided) => self.take_in(decided),
                 Err(why) => self.unasked.push((part, why)),
             }
         }
@@ -106,16 +111,9 @@ impl<'q> Parted<'q> {
 
     /// Asks part by part, until one denies or cannot be asked. Whether all pass.
     async fn ask_in_order(&mut self, parts: &'q [Part<Site>]) -> bool {
-        let task = Task::Decide {
-            enforce: self.enforce,
-        };
         for part in parts {
-            match self
-                .lane
-                .ask(part.place, Arc::clone(&part.checks), task, self.due)
-                .await
-            {
-                Ok(decision) => self.take_in(part, decision),
+            match self.ask_one(part).await {
+                Ok(decided) => self.take_in(decided),
                 Err(_) => return false,
             }
             if self.is_denied() {
@@ -125,15 +123,31 @@ impl<'q> Parted<'q> {
         true
     }
 
-    fn take_in(&mut self, part: &'q Part<Site>, decision: Decision) {
-        self.tally.fill(part, &decision.verdicts);
-        self.decided.push((part, decision));
+    async fn ask_one(&self, part: &'q Part<Site>) -> Result<Decided<'q>, Unasked> {
+        let by = self.lane.server(part.place);
+        let task = Task::Decide {
+            enforce: self.enforce,
+        };
+        let checks = Arc::clone(&part.checks);
+        let decision = self.lane.ask(part.place, checks, task, self.due).await?;
+        Ok(Decided { part, decision, by })
+    }
+
+    fn take_in(&mut self, decided: Decided<'q>) {
+        self.tally.fill(decided.part, &decided.decision.verdicts);
+        self.decided.push(decided);
     }
 
     /// Decides the parts that could not be asked without their servers; what is counted here is
     /// charged only if nothing else denies.
     fn decide_rest(&mut self) -> Result<(), Unavailable> {
         let shared = &self.lane.shared;
+        let fails = |check: &Check| check.on_store_failure == OnStoreFailure::Error;
+        for (part, why) in &self.unasked {
+            if part.checks.iter().any(fails) {
+                return Err(Unavailable(*why));
+            }
+        }
         let mut here = Vec::new();
         for (part, why) in &self.unasked {
             let decision = shared.without(&part.checks, self.enforce, *why)?;
@@ -154,7 +168,7 @@ impl<'q> Parted<'q> {
 
     /// The query passes: what was charged stays.
     fn pass(self) -> Decision {
-        for (part, decision) in &self.decided {
+        for Decided { part, decision, .. } in &self.decided {
             let local = &self.lane.shared.local;
             local.observe(&part.checks, &decision.verdicts);
         }
@@ -166,7 +180,11 @@ impl<'q> Parted<'q> {
     async fn give_back(&mut self) {
         let patience = now() + GIVE_BACK;
         let mut given = Vec::new();
-        for (part, decision) in self.decided.drain(..) {
+        for Decided { part, decision, by } in self.decided.drain(..) {
+            // Another server may never have heard of the charge.
+            if self.lane.server(part.place) != by {
+                continue;
+            }
             let charged = part.to_give_back(&decision);
             if let Some(first) = charged
                 .first()

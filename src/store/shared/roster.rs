@@ -17,6 +17,11 @@ pub(super) struct Roster {
 }
 
 impl Roster {
+    /// Whether nobody has been heard of yet.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ids.is_empty()
+    }
+
     /// Takes in who was heard of just now, and tells who shares the limits.
     pub(super) fn hear(&mut self, ids: Vec<String>, now: Instant) -> &[String] {
         let heard = self.heard.replace(now);

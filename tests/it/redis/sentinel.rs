@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 use tollgate::store::redis::{
-    Access, FailureClass, Mode, Place, Role, connect, primary_by_sentinel,
+    Access, FailureClass, Mode, Place, Role, Watched, connect, primary_by_sentinel,
 };
 
 use super::node::{Node, PATIENCE, access, free_port, on_each_flavour};
@@ -32,8 +32,10 @@ async fn sentinels_name_the_primary_and_each_other(flavour: Flavour) {
     let given = [Place::tcp("127.0.0.1", free_port()), one.place()];
     let (found, others) = until_async("the sentinels to find each other", async || {
         let answer = primary_by_sentinel(&given, "mymaster", &anybody, PATIENCE).await;
-        let (found, others) = answer.unwrap();
-        (!others.is_empty()).then_some((found, others))
+        let Watched {
+            primary, others, ..
+        } = answer.unwrap();
+        (!others.is_empty()).then_some((primary, others))
     })
     .await;
     assert_eq!((found, others), (primary.place(), vec![two.place()]));
@@ -64,10 +66,10 @@ async fn sentinels_have_a_password_of_their_own(flavour: Flavour) {
     let sentinel = Sentinel::start(flavour, &primary, "requirepass s3cret").await;
     let given = [sentinel.place()];
     let right = access(None, "s3cret");
-    let (found, _) = primary_by_sentinel(&given, "mymaster", &right, PATIENCE)
+    let found = primary_by_sentinel(&given, "mymaster", &right, PATIENCE)
         .await
         .unwrap();
-    assert_eq!(found, primary.place());
+    assert_eq!(found.primary, primary.place());
     let none = Access::default();
     let failure = primary_by_sentinel(&given, "mymaster", &none, PATIENCE)
         .await
