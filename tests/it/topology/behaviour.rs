@@ -7,10 +7,11 @@ use tollgate::model::{Algorithm, Hits};
 use tollgate::store::redis::{Call, DECIDE, decode};
 
 use super::single::{Options, PASSWORD, USER};
-use super::wire::{Connection, Login};
+use super::wire::{Connection, Login, Reply};
 use super::{
     Access, Cluster, Flavour, Pair, Sentinel, Server, Single, Topology, every_key_expires,
 };
+use crate::cli::{Served, run};
 use crate::process::{until, until_async};
 use crate::redis::{check, hourly};
 
@@ -40,6 +41,7 @@ on_each_server! {
     a_key_that_never_expires_is_found,
     sentinels_replace_a_killed_primary,
     a_users_commands_are_enough_for_the_script_and_no_more,
+    a_users_commands_are_enough_to_serve,
 }
 
 async fn sentinels_replace_a_killed_primary(flavour: Flavour) {
@@ -165,6 +167,52 @@ async fn a_users_commands_are_enough_for_the_script_and_no_more(flavour: Flavour
         "{}",
         bed.url()
     );
+}
+
+/// The README shows them ([`COMMANDS`](super::COMMANDS)).
+async fn a_users_commands_are_enough_to_serve(flavour: Flavour) {
+    let bed = Single::with(Options {
+        flavour,
+        access: Access::User,
+        ..Options::default()
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let rules = Algorithm::ALL.map(|algorithm| {
+        format!(
+            "  - key: {algorithm}\n    rate_limit: {{ requests_per_unit: 2, unit: hour, algorithm: \
+             {algorithm} }}\n"
+        )
+    });
+    let policy = format!("domain: it\ndescriptors:\n{}", rules.concat());
+    std::fs::write(folder.path().join("it.yaml"), policy).unwrap();
+    let (policies, url) = (folder.path().to_str().unwrap(), bed.url());
+    let mut arguments = vec!["--policies", policies, "--redis", &url];
+    for listener in ["--grpc", "--http", "--admin"] {
+        arguments.extend([listener, "127.0.0.1:0"]);
+    }
+    let (served, _) = Served::start(&arguments);
+    for algorithm in Algorithm::ALL {
+        let descriptor = format!("{algorithm}=a");
+        let ask = ["--addr", &served.grpc, "it", &descriptor, "--repeat", "3"];
+        let (code, out, err) = run(&[&["query"], &ask[..]].concat());
+        assert_eq!(code, 3, "{out}{err}");
+        let (code, out, err) = run(&["reset", "--admin", &served.admin, "it", &descriptor]);
+        assert_eq!(code, 0, "{out}{err}");
+        let by_store = out.lines().filter(|line| line.ends_with("(by store)"));
+        assert_eq!(by_store.count(), 2, "{out}");
+    }
+    until_async("a heartbeat", async || {
+        let seen = bed.server.cli(&["HLEN", "tollgate:main:state"]).await;
+        (seen.text() == "1").then_some(())
+    })
+    .await;
+    let refused = bed.server.cli(&["ACL", "LOG"]).await;
+    assert!(
+        matches!(&refused, Reply::List(list) if list.is_empty()),
+        "{refused:?}"
+    );
+    every_key_expires(&bed).await;
 }
 
 #[tokio::test]

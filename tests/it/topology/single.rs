@@ -130,9 +130,7 @@ pub(crate) const PASSWORD: &str = "correct-horse";
 /// What Tollgate may do: log in and look around, run its scripts, and what they do with its keys.
 /// As `ACL SETUSER` takes it.
 pub(crate) const COMMANDS: &str = "resetchannels ~tollgate:* -@all \
-    +auth +hello +ping +select +client|id +client|setname \
-    +info +role +time +config|get +cluster|slots +cluster|info +readonly \
-    +script|load +evalsha +eval +mget +get +set +del +exists +ttl +pttl +expire +pexpire \
+    +client|id +select +info +cluster|slots +asking +script|load +evalsha +time \
+    +mget +set +del +pttl +pexpire +hset +hgetall +hdel \
     +zadd +zcard +zcount +zrange +zrangebyscore +zrevrangebyscore \
-    +zrem +zremrangebyrank +zremrangebyscore \
-    +hset +hget +hgetall +hmget +hdel +hincrby +hlen +xadd +xrange +xrevrange";
+    +zrem +zremrangebyrank +zremrangebyscore";
