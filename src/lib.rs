@@ -20,7 +20,10 @@
 //!    descriptor: a rule with a limit makes a [`model::Check`], which is a counter's key, the numbers
 //!    and the hits.
 //! 3. [`store`] decides all checks in one step. It runs the rule's [`algorithm`] on each counter and
-//!    charges either all of them or, when the request is denied, none.
+//!    charges either all of them or, when the request is denied, none. In memory that is done where
+//!    the request is. In Redis the algorithm's Lua sibling runs; the request then waits, with others,
+//!    for one call, no longer than it may, and is decided here, by this replica's share of the
+//!    limit, if no answer comes in time.
 //! 4. [`limiter`] folds the [`model::Verdict`]s into a [`limiter::Answer`]; [`transport`] writes it.
 //! 5. Whoever listens to [`event`]s counts; [`telemetry`] does.
 //!
@@ -37,7 +40,7 @@
 //! | [`telemetry`] | metrics and logs | OpenTelemetry, Prometheus |
 //! | [`pipeline`] | match, decide, fold, tell, on one page | |
 //! | [`limiter`] | from a query to checks, from verdicts to an answer | |
-//! | [`store`] | counters: in memory, sharded, bounded; `store::redis` has the script that decides the same in Redis, which no setting reaches yet | |
+//! | [`store`] | counters: `memory`, sharded, bounded; `redis`, which all replicas share; `local`, a replica's share while Redis is away; `shared`, which of these two decides, and by when | fred, in `store::redis` alone |
 //! | [`policy`] | rules, indexed: which one applies | |
 //! | [`algorithm`] | fixed window, sliding window, sliding log, token bucket: pure functions | |
 //! | [`model`], [`event`], [`clock`] | the words that everything shares | |
@@ -47,7 +50,9 @@
 //! Imports go down, never up or sideways: `cli` > `app` > `config`, `provider` > `transport`,
 //! `admin`, `telemetry` > `pipeline`, `limiter` > `store` > `policy`, `algorithm` > `model`, `event`,
 //! `clock`. `tests/architecture.rs` reads the source and fails on a violation. From `pipeline` down
-//! there is no async code, no protobuf and no YAML, and time is an argument.
+//! there is no protobuf and no YAML, and time is an argument. There is async code only where a
+//! request may wait for Redis: one function of `pipeline`, `store::shared` and `store::redis`. What
+//! matches, decides, folds, queues, breaks the circuit and divides a limit is plain Rust.
 
 pub mod admin;
 pub mod algorithm;

@@ -11,11 +11,8 @@
 //!   counts.
 //! - The clock is an argument; Redis reads its own.
 //!
-//! [`MemoryStore`] decides in this process; [`SharedStore`] has Redis decide, and decides by this
-//! replica's share of each limit while Redis is away ([`local`]).
-//!
-//! [`MemoryStore`] counts in this process; [`redis`] where all replicas do; [`LocalStore`] enforces this
-//! replica's share while those cannot be asked.
+//! [`MemoryStore`] decides in this process; [`SharedStore`] has [`redis`] decide, where all replicas
+//! count, and [`LocalStore`] by this replica's share of each limit while that cannot be asked.
 //!
 //! It does not match descriptors (`policy`) and does not turn verdicts into an answer (`limiter`).
 

@@ -126,7 +126,10 @@ fn every_policy_and_every_setting_that_is_shown_is_accepted() {
             std::fs::write(&file, block).unwrap();
             let (code, out, err) = run(&["check", file.path().to_str().unwrap()]);
             assert_eq!(code, 0, "{block}\n{out}{err}");
-            assert!(out.ends_with(": no errors, 0 warnings\n"), "{block}\n{out}{err}");
+            assert!(
+                out.ends_with(": no errors, 0 warnings\n"),
+                "{block}\n{out}{err}"
+            );
             policies += 1;
         } else {
             let file = Some(("README.md", block.as_bytes()));

@@ -94,7 +94,7 @@ impl Serialize for RedisUrl {
 }
 
 impl Written for RedisUrl {
-    const EXPECTING: &'static str = "an address such as redis://127.0.0.1:6379/0";
+    const EXPECTING: &'static str = "one address such as redis://127.0.0.1:6379/0";
 
     fn read(text: &str) -> Result<Self, String> {
         text.parse().map_err(|error: RedisUrlError| error.0)

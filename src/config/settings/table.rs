@@ -159,7 +159,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ),
     (
         "store.memory.max_keys",
-        "Counters in memory; above that, new keys share counters of fixed size.",
+        "Counters in memory; above that, new keys share counters of fixed size. With Redis they are for when it is away.",
     ),
     (
         "store.redis.url",

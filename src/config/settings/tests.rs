@@ -413,6 +413,10 @@ const PROBLEMS: &[(&str, &str)] = &[
              number at 0",
     ),
     (
+        "shutdown: {grace: -3s}\n",
+        "t.yaml:1:19: shutdown.grace: \"-3s\" is below zero, write a length of time such as 30s or 5m",
+    ),
+    (
         "connection: {max_age: 0s}\n",
         "t.yaml:1:23: connection.max_age: \"0s\" is not from 1s to 365days",
     ),

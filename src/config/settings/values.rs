@@ -118,6 +118,11 @@ impl<const MIN_MILLIS: u64> Span<MIN_MILLIS> {
                 "{text} has no unit, write {text}s for seconds or {text}ms for milliseconds"
             ));
         }
+        if text.trim().starts_with('-') {
+            return Err(format!(
+                "{text:?} is below zero, write a length of time such as 30s or 5m"
+            ));
+        }
         let length = humantime::parse_duration(text.trim())
             .map_err(|error| format!("{text:?} is no length of time such as 30s or 5m: {error}"))?;
         let (min, max) = (

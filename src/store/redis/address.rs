@@ -80,6 +80,13 @@ pub enum AddressError {
          redis://[::1]:6379"
     )]
     Host,
+    /// Several hosts.
+    #[error(
+        "a Redis URL names one host: more nodes or sentinels follow as parameters, as in \
+         redis-cluster://10.0.0.1:6379?node=10.0.0.2:6379, and servers to fail over to have a \
+         setting of their own (failover_urls)"
+    )]
+    Hosts,
     /// No port.
     #[error("the port is not a number from 1 to 65535, as in redis://127.0.0.1:6379")]
     Port,
@@ -105,7 +112,7 @@ pub enum AddressError {
         name: String,
         /// The scheme.
         known: &'static str,
-        /// One of that scheme with all of its parameters.
+        /// One with all parameters: of the scheme that has the parameter, or else of this one.
         example: &'static str,
     },
     /// A parameter that can be given once only.
@@ -269,6 +276,14 @@ impl Kind {
             Self::Unix => ("redis+unix://", "redis+unix:///run/redis.sock?db=0"),
         }
     }
+
+    /// The only kind that has a parameter, if there is one: most likely it was meant.
+    fn of_parameter(name: &str) -> Option<Self> {
+        [SERVICE, USER, PASSWORD]
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(name))
+            .then_some(Self::Sentinel)
+    }
 }
 
 /// What parameters say.
@@ -382,7 +397,8 @@ fn parameters(kind: Kind, query: &str) -> Result<Parameters, AddressError> {
             (Kind::Sentinel, USER) => once(&mut read.username, value, USER)?,
             (Kind::Sentinel, PASSWORD) => once(&mut read.password, value, PASSWORD)?,
             (_, _) => {
-                let (known, example) = kind.example();
+                let (known, _) = kind.example();
+                let (_, example) = Kind::of_parameter(name).unwrap_or(kind).example();
                 return Err(AddressError::Parameter {
                     // What is no word may be the rest of a password with a ? in it.
                     name: match name.chars().all(|c| c.is_ascii_alphabetic()) {
@@ -407,6 +423,9 @@ fn once<T>(into: &mut Option<T>, value: T, name: &'static str) -> Result<(), Add
 
 /// `host`, `host:port`, `[::1]` or `[::1]:port`.
 fn place(text: &str, kind: Kind) -> Result<Place, AddressError> {
+    if text.contains(',') {
+        return Err(AddressError::Hosts);
+    }
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest.split_once(']').ok_or(AddressError::Host)?;

@@ -265,7 +265,7 @@ proptest! {
 }
 
 /// A wrong URL, what is said, and what is shown.
-const WRONG: [(&str, &str, &str); 49] = [
+const WRONG: [(&str, &str, &str); 51] = [
     ("", "starts with its scheme", "redis://127.0.0.1:6379/0"),
     (
         "127.0.0.1:6379",
@@ -339,8 +339,13 @@ const WRONG: [(&str, &str, &str); 49] = [
     ("redis://[h]", "stands in brackets", "redis://[::1]:6379"),
     (
         "redis://h,h2",
-        "neither a name nor an address",
-        "redis://[::1]:6379",
+        "names one host",
+        "redis-cluster://10.0.0.1:6379?node=10.0.0.2:6379",
+    ),
+    (
+        "redis://h:6379,redis://h2",
+        "names one host",
+        "failover_urls",
     ),
     (
         "redis://h\u{e9}",
@@ -427,6 +432,11 @@ const WRONG: [(&str, &str, &str); 49] = [
         "redis://h?node=h2",
         "no parameter `node`",
         "redis://127.0.0.1:6379/0",
+    ),
+    (
+        "redis://h?sentinelServiceName=a",
+        "redis:// has no parameter `sentinelServiceName`",
+        "use redis-sentinel://",
     ),
     (
         "redis-cluster://h?nodes=h2",
