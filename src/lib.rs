@@ -50,9 +50,9 @@
 //! Imports go down, never up or sideways: `cli` > `app` > `config`, `provider` > `transport`,
 //! `admin`, `telemetry` > `pipeline`, `limiter` > `store` > `policy`, `algorithm` > `model`, `event`,
 //! `clock`. `tests/architecture.rs` reads the source and fails on a violation. From `pipeline` down
-//! there is no protobuf and no YAML, and time is an argument. There is async code only where a
-//! request may wait for Redis: one function of `pipeline`, `store::shared` and `store::redis`. What
-//! matches, decides, folds, queues, breaks the circuit and divides a limit is plain Rust.
+//! there is no protobuf and no YAML, and time is an argument. Only `store` has async code, where
+//! a request may wait for Redis (`store::shared`, `store::redis`); what matches, decides, folds,
+//! queues, breaks the circuit and divides a limit is plain Rust.
 
 pub mod admin;
 pub mod algorithm;
