@@ -1,7 +1,7 @@
 //! Where counts live: checks go in, verdicts come out.
 //!
-//! A store **decides**, it does not fetch: one call takes every [`Check`](crate::model::Check) of a
-//! query and returns a [`Verdict`](crate::model::Verdict) for each. The counts never leave it, so
+//! A store **decides**, it does not fetch: one call takes every [`Check`] of a
+//! query and returns a [`Verdict`] for each. The counts never leave it, so
 //! nobody can read one, think, and write back what has changed meanwhile.
 //!
 //! What any store promises

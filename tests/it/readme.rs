@@ -84,6 +84,10 @@ fn reaction(class: FailureClass) -> (&'static str, &'static str) {
             "keeps the connection",
             "sent again by itself; if it was alone, `on_store_failure`",
         ),
+        (Reaction::Wait, FailureClass::Timeout) => (
+            "counts for the breaker; connects anew if a probe is late, too",
+            without,
+        ),
         (Reaction::Wait, _) => ("keeps the connection; counts for the breaker", without),
     }
 }

@@ -10,8 +10,8 @@
 //! goes in calls of the same script: [`Call::give_back`], [`Call::land`]. [`HEARTBEAT`] lets
 //! replicas know of each other.
 //!
-//! An [`Address`] is what the operator writes. [`connect`] reaches one server and says who it is;
-//! [`primary_by_sentinel`] and [`slots`] find the servers that an address stands for. A
+//! An [`Address`] is what the operator writes. [`connect()`] reaches one server and says who it is;
+//! [`primary_by_sentinel`] and [`slots()`] find the servers that an address stands for. A
 //! [`Connection`] is to one server, is never made again by itself, and never sends a call twice. Each
 //! [`Failure`] has a [class](FailureClass), and each class a [`Reaction`].
 //!
