@@ -166,7 +166,19 @@ impl Health {
         let since = links
             .filter(|link| link.state == worst)
             .map(|link| link.since);
-        (worst, since.min().unwrap_or_default())
+        let since = match worst {
+            // Since the last of them came back.
+            BreakerState::Closed => since.max(),
+            BreakerState::HalfOpen | BreakerState::Open => since.min(),
+        };
+        (worst, since.unwrap_or_default())
+    }
+
+    /// Whether every core's link to this server is closed.
+    pub(super) fn is_closed(&self, place: &Place) -> bool {
+        let board = self.board.lock();
+        let mut links = board.links.iter().filter(|(id, _)| id.place == *place);
+        links.all(|(_, link)| link.state == BreakerState::Closed)
     }
 }
 

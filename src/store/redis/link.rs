@@ -289,7 +289,9 @@ impl Link {
                         self.store.health().trouble.notify_one();
                     }
                     Reaction::SplitAndRetry => {}
-                    Reaction::Wait if call.hurried => state.doubted = true,
+                    Reaction::Wait if call.hurried && failure.class == FailureClass::Timeout => {
+                        state.doubted = true;
+                    }
                     Reaction::Reroute | Reaction::Wait => {
                         state.breaker.failed(now());
                         last = Some(failure);

@@ -108,6 +108,12 @@ impl Links {
         self.table.load().route.place(slot).cloned()
     }
 
+    /// Whether no core's link to the server of a slot has trouble.
+    pub(crate) fn is_closed(&self, slot: u16) -> bool {
+        let place = self.place(slot);
+        place.is_some_and(|place| self.store.health().is_closed(&place))
+    }
+
     /// Has `work` done, where its keys are.
     ///
     /// # Errors

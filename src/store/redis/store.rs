@@ -71,7 +71,7 @@ pub struct RedisStore {
 /// What has been said, so that each core does not say it again.
 #[derive(Debug, Default)]
 struct Notes {
-    reached: Vec<(Place, String)>,
+    reached: Vec<(Place, Reached)>,
     /// Why the servers cannot be found.
     unresolved: Option<String>,
 }
@@ -203,22 +203,21 @@ impl RedisStore {
 
     /// A server was reached; logged when it is new or another one than before.
     pub(super) fn note_reached(&self, place: &Place, reached: &Reached) {
-        let text = reached.to_string();
         let mut notes = self.notes.lock();
         let known = notes.reached.iter_mut().find(|(known, _)| known == place);
         match known {
-            Some((_, told)) if *told == text => return,
-            Some((_, told)) => told.clone_from(&text),
+            Some((_, told)) if told == reached => return,
+            Some((_, told)) => told.clone_from(reached),
             None => {
                 if notes.reached.len() >= REMEMBERED {
                     notes.reached.remove(0);
                 }
-                notes.reached.push((place.clone(), text.clone()));
+                notes.reached.push((place.clone(), reached.clone()));
             }
         }
         drop(notes);
         let store = self.config.name.name();
-        info!(store, node = %place, "reached {text}");
+        info!(store, node = %place, "reached {reached}");
         for warning in &reached.warnings {
             warn!(store, node = %place, "{warning}");
         }

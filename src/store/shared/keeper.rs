@@ -142,6 +142,12 @@ async fn charge_some(lane: &Lane) -> bool {
     let checks = shared.local.take(most, at);
     let mut is_done = checks.len() < most;
     for part in split(&checks, |check| lane.0.site(check)) {
+        // This lane has little to do and may not have found out yet.
+        if !lane.0.is_closed(part.place) {
+            shared.local.put_back(&part.checks, at);
+            is_done = true;
+            continue;
+        }
         let due = now() + PATIENCE;
         let asked = Arc::clone(&part.checks);
         let landed = lane.0.ask(part.place, asked, Task::Land(at), due).await;

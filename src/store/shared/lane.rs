@@ -138,6 +138,11 @@ impl Inner {
         self.links(site).place(site.1)
     }
 
+    /// Whether no core has trouble with the server there.
+    pub(super) fn is_closed(&self, site: Site) -> bool {
+        self.links(site).is_closed(site.1)
+    }
+
     /// Has something done there.
     pub(super) async fn ask(
         &self,
