@@ -173,7 +173,7 @@ impl RedisStore {
     /// Keys are there from now on.
     pub(super) fn publish(&self, found: Route) {
         self.notes.lock().unresolved = None;
-        let places: Vec<String> = found.places().iter().map(ToString::to_string).collect();
+        let told = found.clone();
         let changed = self.route.send_if_modified(|route| {
             let changed = *route != found;
             if changed {
@@ -182,22 +182,42 @@ impl RedisStore {
             changed
         });
         if changed {
-            let (store, nodes) = (self.config.name.name(), places.join(", "));
-            info!(store, nodes, "keys are there");
+            self.tell_found(&told);
         }
+    }
+
+    /// Logs what was found. A server alone was not looked for: its link says how it is.
+    fn tell_found(&self, found: &Route) {
+        if let [site] = &self.config.sites[..]
+            && matches!(site.address.topology, Topology::Single(_))
+        {
+            return;
+        }
+        let places: Vec<String> = found.places().iter().map(ToString::to_string).collect();
+        let (store, nodes) = (self.config.name.name(), places.join(", "));
+        info!(store, nodes, "keys are there");
     }
 
     /// The servers cannot be found.
     pub(super) fn note_unresolved(&self, failure: &Failure) {
-        let text = failure.to_string();
-        let told = self.notes.lock().unresolved.replace(text.clone());
-        if told.as_ref() != Some(&text) {
-            let store = self.config.name.name();
-            warn!(
+        let failure = failure.to_string();
+        let told = self.notes.lock().unresolved.replace(failure.clone());
+        if told.as_ref() == Some(&failure) {
+            return;
+        }
+        let store = self.config.name.name();
+        let unknown = matches!(*self.route.borrow(), Route::Unknown);
+        match unknown {
+            true => warn!(
                 store,
-                failure = text,
-                "cannot find the store's servers; looking on"
-            );
+                failure,
+                "the store's servers cannot be found: rules follow on_store_failure; looking on"
+            ),
+            false => warn!(
+                store,
+                failure,
+                "the store's servers cannot be found again: those found before are used; looking on"
+            ),
         }
     }
 
