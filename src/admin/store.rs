@@ -84,7 +84,7 @@ impl StoreReport {
                 replicas: local.replicas,
                 decisions: local.decisions,
                 ledger_keys: local.ledger_keys,
-                forgotten: local.forgotten,
+                forgotten: local.forgotten.saturating_add(local.faded),
             }),
         }
     }

@@ -24,6 +24,7 @@ pub(super) struct Ledger {
     keys: AtomicUsize,
     most: usize,
     forgotten: AtomicU64,
+    faded: AtomicU64,
     /// The shard that the next [`Ledger::take`] begins with.
     taken: AtomicUsize,
     /// The next shard to be swept.
@@ -46,6 +47,8 @@ struct Entry {
     /// What `owed` is counted with, the same for as long as anything is.
     pace: Quota,
     owed: Box<dyn Counter + Send>,
+    /// Hits that `owed` was charged, whether or not they still count.
+    hits: u64,
 }
 
 impl Ledger {
@@ -62,6 +65,7 @@ impl Ledger {
             keys: AtomicUsize::new(0),
             most,
             forgotten: AtomicU64::new(0),
+            faded: AtomicU64::new(0),
             taken: AtomicUsize::new(0),
             swept: AtomicUsize::new(0),
         }
@@ -81,9 +85,11 @@ impl Ledger {
         if let Some(entry) = shard.find(hash, &check.key) {
             if entry.owed.used(&entry.pace, at) == 0 {
                 (entry.pace, entry.owed) = fresh(&check.quota, share, at);
+                self.note_faded(std::mem::take(&mut entry.hits));
             }
             entry.check.quota = check.quota;
             entry.owed.charge(&entry.pace, hits, at);
+            entry.hits = entry.hits.saturating_add(hits);
             return;
         }
         if !self.has_room(&mut shard, at) {
@@ -97,6 +103,7 @@ impl Ledger {
             check: check.clone(),
             pace,
             owed,
+            hits,
         };
         shard.entries.insert_unique(hash, entry, |entry| entry.hash);
     }
@@ -110,12 +117,14 @@ impl Ledger {
             return;
         };
         entry.owed.refund(&entry.pace, hits, now);
+        entry.hits = entry.hits.saturating_sub(hits);
         if entry.owed.used(&entry.pace, now) == 0
             && let Ok(entry) = shard
                 .entries
                 .find_entry(hash, |entry| entry.check.key == *key)
         {
-            entry.remove();
+            let (entry, _) = entry.remove();
+            self.note_faded(entry.hits);
             self.note_removed(1);
         }
     }
@@ -139,7 +148,9 @@ impl Ledger {
                 let mut removed = 0;
                 for entry in shard.entries.extract_if(|_| true).take(wanted) {
                     removed += 1;
-                    taken.extend(entry.into_check(now));
+                    let (check, faded) = entry.into_check(now);
+                    taken.extend(check);
+                    self.note_faded(faded);
                 }
                 drop(shard);
                 self.note_removed(removed);
@@ -164,8 +175,9 @@ impl Ledger {
                     entry.owed.resets_at(&entry.pace, taken) > taken + window
                 })
             });
-        if !is_over {
-            self.charge(hash, (check, share), hits, taken);
+        match is_over {
+            true => self.note_faded(hits),
+            false => self.charge(hash, (check, share), hits, taken),
         }
     }
 
@@ -192,6 +204,11 @@ impl Ledger {
         self.forgotten.load(Ordering::Relaxed)
     }
 
+    /// Hits that stopped counting before they were taken, in total.
+    pub(super) fn faded(&self) -> u64 {
+        self.faded.load(Ordering::Relaxed)
+    }
+
     /// Takes the room for one more entry.
     fn has_room(&self, shard: &mut Shard, now: Timestamp) -> bool {
         let reserve = || {
@@ -214,14 +231,22 @@ impl Ledger {
 
     fn sweep(&self, shard: &mut Shard, now: Timestamp) {
         let before = shard.entries.len();
-        shard
-            .entries
-            .retain(|entry| entry.owed.used(&entry.pace, now) > 0);
+        shard.entries.retain(|entry| {
+            let counts = entry.owed.used(&entry.pace, now) > 0;
+            if !counts {
+                self.note_faded(entry.hits);
+            }
+            counts
+        });
         shard.swept = now;
         self.note_removed(before - shard.entries.len());
         if shard.entries.is_empty() {
             shard.entries = HashTable::new();
         }
+    }
+
+    fn note_faded(&self, hits: u64) {
+        self.faded.fetch_add(hits, Ordering::Relaxed);
     }
 
     fn note_removed(&self, entries: usize) {
@@ -243,10 +268,11 @@ impl Shard {
 
 impl Entry {
     /// A check that charges what still counts; none if nothing does. It always lands, and denies
-    /// nobody: these hits were let pass already.
-    fn into_check(self, now: Timestamp) -> Option<Check> {
+    /// nobody: these hits were let pass already. Also the hits that do not count any more.
+    fn into_check(self, now: Timestamp) -> (Option<Check>, u64) {
         let hits = self.owed.used(&self.pace, now).min(SATURATED);
-        (hits > 0).then(|| Check {
+        let faded = self.hits.saturating_sub(hits);
+        let check = (hits > 0).then(|| Check {
             hits: Hits::Charge(hits),
             quota: self.check.quota.with_debt(),
             role: Role {
@@ -254,7 +280,8 @@ impl Entry {
                 quota: false,
             },
             ..self.check
-        })
+        });
+        (check, faded)
     }
 }
 

@@ -77,6 +77,8 @@ pub struct LocalStats {
     pub ledger_keys: u64,
     /// Hits that the shared store will not be told of since the ledger was full, in total.
     pub forgotten: u64,
+    /// Hits that it will not be told of since they had stopped counting, in total.
+    pub faded: u64,
     /// Replicas among which limits are divided now.
     pub replicas: u32,
 }
@@ -275,6 +277,13 @@ impl LocalStore {
         self.memory.shards().max(self.ledger.shards())
     }
 
+    /// Hits that the shared store will not be told of, in total: there was no room to remember
+    /// them, or they had stopped counting.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.ledger.forgotten().saturating_add(self.ledger.faded())
+    }
+
     /// Totals and sizes, read without a lock.
     #[must_use]
     pub fn stats(&self) -> LocalStats {
@@ -283,6 +292,7 @@ impl LocalStore {
             decisions: self.decisions.load(Ordering::Relaxed),
             ledger_keys: u64::try_from(self.ledger.len()).unwrap_or(u64::MAX),
             forgotten: self.ledger.forgotten(),
+            faded: self.ledger.faded(),
             replicas: self.fleet.load().replicas(),
         }
     }

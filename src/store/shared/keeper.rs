@@ -10,7 +10,7 @@ use tracing::{debug, info, warn};
 
 use super::parts::split;
 use super::roster::Roster;
-use super::{FleetConfig, Lane};
+use super::{FleetConfig, Lane, SharedStore};
 use crate::event::Reconciled;
 use crate::model::{Check, Hits};
 use crate::store::Fleet;
@@ -122,10 +122,11 @@ async fn send_beat(lane: &Lane, links: &Links, leaves: bool) -> Option<Vec<Strin
 
 /// Charges what was let pass without the store, a batch at a time, when it is back.
 async fn charge_later(lane: &Lane) {
-    let mut pause = IDLE;
+    let (mut pause, mut told) = (IDLE, 0);
     loop {
         // All replicas find the store back at about the same time.
         sleep(pause.mul_f64(0.5 + fastrand::f64())).await;
+        told = tell_lost(lane.shared(), told);
         let is_done = match lane.shared().local.has_ledger() {
             true => charge_some(lane).await,
             false => true,
@@ -165,6 +166,18 @@ async fn charge_some(lane: &Lane) -> bool {
         shared.events.reconciled(Reconciled { charged, dropped });
     }
     is_done
+}
+
+/// Tells of hits that the store will never hear of, but those told already; how many it is in all.
+fn tell_lost(shared: &SharedStore, told: u64) -> u64 {
+    let lost = shared.local.lost();
+    if lost > told {
+        shared.events.reconciled(Reconciled {
+            charged: 0,
+            dropped: lost.saturating_sub(told),
+        });
+    }
+    lost
 }
 
 fn hits(check: &Check) -> u64 {

@@ -137,6 +137,7 @@ fn hits_of_a_sliding_rule_are_owed_until_they_fade() {
         store.put_back(&all, at(START));
         ask(store, &hit, START + 30_000);
         assert_eq!(taken(store, faded), [3], "{algorithm}");
+        assert_eq!(store.stats().faded, 6, "{algorithm}");
     }
 }
 
@@ -147,6 +148,7 @@ fn what_a_bucket_owes_comes_back_at_the_pace_of_its_share() {
     assert!(!ask(store, &hit, START).over);
     // 20 tokens a minute are this replica's.
     assert_eq!(taken(store, START + 30_000), [10]);
+    assert_eq!(store.stats().faded, 10);
 }
 
 #[test]
@@ -241,7 +243,8 @@ fn a_full_ledger_forgets_new_keys_and_says_how_many_hits() {
     let later = START + MINUTE;
     (0..store.shards()).for_each(|_| store.sweep_next(at(later)));
     (3..6).for_each(|user| assert!(!ask(&store, &hit(user), later).over));
-    assert_eq!(store.stats().forgotten, 14);
+    let stats = store.stats();
+    assert_eq!((stats.forgotten, stats.faded), (14, 6));
     assert_eq!(taken(&store, later), [2, 2, 2]);
 }
 
