@@ -17,6 +17,7 @@ mod harness;
 mod http;
 mod process;
 mod proto;
+mod reactions;
 mod readme;
 mod redis;
 mod reload;

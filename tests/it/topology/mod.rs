@@ -25,7 +25,7 @@ pub(crate) use self::cluster::Cluster;
 pub(crate) use self::pair::Pair;
 pub(crate) use self::sentinel::Sentinel;
 pub(crate) use self::server::Server;
-pub(crate) use self::single::{Access, COMMANDS, Single};
+pub(crate) use self::single::{Access, COMMANDS, Options, Single};
 
 /// What all arrangements have.
 pub(crate) trait Topology: Send + Sync {

@@ -1,0 +1,119 @@
+//! A Cluster whose slots move, or are not served.
+
+use std::time::Duration;
+
+use tollgate::event::{BreakerState, FallbackReason};
+use tollgate::model::{Algorithm, Check, Hits, Source};
+use tollgate::store::redis::slot_of;
+
+use super::rig::{PATIENCE, Rig, Set, hit};
+use crate::redis::{check, hourly};
+use crate::topology::{Cluster, Flavour, Server, Topology};
+
+#[tokio::test]
+async fn slots_that_move_are_followed_and_nothing_is_charged_twice() {
+    let bed = Cluster::start(Flavour::Redis7).await;
+    // The slots are looked up so seldom that only what the servers say can help.
+    let seldom = Set {
+        probe: Duration::from_secs(60),
+        ..Set::default()
+    };
+    let rig = Rig::start(&bed.url(), seldom).await;
+    a_slot_that_has_moved(&bed, &rig).await;
+    a_slot_on_its_way(&bed, &rig).await;
+    a_slot_that_nobody_serves(&bed).await;
+}
+
+async fn a_slot_that_has_moved(bed: &Cluster, rig: &Rig) {
+    let (from, to) = ends(bed, "ann").await;
+    let slot = slot(&hit("ann")).to_string();
+    for node in [to, from] {
+        let line = ["CLUSTER", "SETSLOT", &slot, "NODE", &id(to).await];
+        node.cli(&line).await;
+    }
+    for _ in 0..3 {
+        assert_eq!(rig.ask("ann").await, Source::Store);
+    }
+    assert!(rig.events.called("moved") > 0, "{:?}", rig.events);
+    assert_eq!(rig.counted("ann").await, 3);
+    assert!(rig.events.fell().is_empty(), "{:?}", rig.events);
+}
+
+/// One of two counters has moved, then both have.
+async fn a_slot_on_its_way(bed: &Cluster, rig: &Rig) {
+    let (from, to) = ends(bed, "bob").await;
+    let fixed = hit("bob");
+    let sliding = check(
+        "bob",
+        hourly(Algorithm::SlidingWindow, 1_000),
+        Hits::Charge(1),
+    );
+    let both = async || {
+        // Both wait for the same call.
+        let [one, two] = [&fixed, &sliding].map(|check| [check.clone()]);
+        let asked = tokio::join!(rig.decide(&one, PATIENCE), rig.decide(&two, PATIENCE));
+        [asked.0, asked.1].map(|decision| decision.unwrap().verdicts[0].source)
+    };
+    assert_eq!(both().await, [Source::Store; 2]);
+    let number = slot(&fixed).to_string();
+    to.cli(&["CLUSTER", "SETSLOT", &number, "IMPORTING", &id(from).await])
+        .await;
+    from.cli(&["CLUSTER", "SETSLOT", &number, "MIGRATING", &id(to).await])
+        .await;
+    let port = to.addr().port().to_string();
+    let moves = async |check: &Check| {
+        let key = format!("tollgate:{}", check.key);
+        from.cli(&["MIGRATE", "127.0.0.1", &port, &key, "0", "5000"])
+            .await;
+    };
+    assert_eq!(both().await, [Source::Store; 2]);
+    moves(&fixed).await;
+    assert_eq!(both().await, [Source::Store; 2]);
+    assert!(
+        rig.events.called("try_again") > 0,
+        "{:?}",
+        rig.events.calls()
+    );
+    assert!(rig.events.called("ask") > 0, "{:?}", rig.events.calls());
+    moves(&sliding).await;
+    assert_eq!(both().await, [Source::Store; 2]);
+    for node in [to, from] {
+        node.cli(&["CLUSTER", "SETSLOT", &number, "NODE", &id(to).await])
+            .await;
+    }
+    assert_eq!(both().await, [Source::Store; 2]);
+    assert_eq!(rig.counted("bob").await, 5);
+    assert!(rig.events.fell().is_empty(), "{:?}", rig.events.fell());
+}
+
+async fn a_slot_that_nobody_serves(bed: &Cluster) {
+    let rig = Rig::start(&bed.url(), Set::default()).await;
+    assert_eq!(rig.ask("cid").await, Source::Store);
+    let (owner, _) = ends(bed, "cid").await;
+    let number = slot(&hit("cid")).to_string();
+    owner.cli(&["CLUSTER", "DELSLOTS", &number]).await;
+    assert_eq!(rig.ask("cid").await, Source::Local);
+    assert_eq!(rig.events.fell(), [FallbackReason::Failed]);
+    assert_eq!(rig.events.called("cluster_down"), 1, "{:?}", rig.events);
+    rig.until_open("cid", PATIENCE).await;
+    owner.cli(&["CLUSTER", "ADDSLOTS", &number]).await;
+    rig.until_back("cid").await;
+    assert!(rig.events.states().contains(&BreakerState::Open));
+}
+
+/// The node that has a user's slot, and another one.
+async fn ends<'c>(bed: &'c Cluster, user: &str) -> (&'c Server, &'c Server) {
+    let slot = slot(&hit(user));
+    let from = bed.owner(slot).await.expect("an owner");
+    let to = bed.owner((slot + 8_192) % 16_384).await.expect("an owner");
+    assert_ne!(from.addr(), to.addr());
+    (from, to)
+}
+
+fn slot(check: &Check) -> u16 {
+    slot_of(format!("tollgate:{}", check.key).as_bytes())
+}
+
+async fn id(node: &Server) -> String {
+    node.cli(&["CLUSTER", "MYID"]).await.text()
+}
