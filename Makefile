@@ -25,7 +25,7 @@ test: test-needs ## run every test, with a real Envoy and real Redis servers; ge
 
 test-quick: ## run the tests that need neither Envoy nor Redis
 	$(CARGO) test --locked --all-features -- --skip envoy:: --skip redis::redis_ --skip redis::valkey \
-	  --skip topology::behaviour:: --skip faults::
+	  --skip topology::behaviour:: --skip suite:: --skip faults::
 
 faults: test-needs ## break Redis in every way under load, at full length (half an hour); print what was measured
 	@rm -f target/faults.md

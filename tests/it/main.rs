@@ -24,6 +24,7 @@ mod reload;
 mod serve;
 mod service;
 mod shutdown;
+mod suite;
 mod topology;
 mod wire;
 

@@ -59,6 +59,25 @@ async fn key_without_expiry(server: &Server) -> std::io::Result<Option<Vec<u8>>>
         // A replica answers for its keys only then.
         connection.call(&["READONLY"]).await?;
     }
+    let keyspace = connection.call(&["INFO", "keyspace"]).await?.text();
+    let databases = keyspace.lines().filter_map(|line| {
+        let (number, _) = line.strip_prefix("db")?.split_once(':')?;
+        Some(number)
+    });
+    for database in databases {
+        if database != "0" {
+            connection.call(&["SELECT", database]).await?;
+        }
+        if let Some(key) = key_without_expiry_here(&mut connection).await? {
+            return Ok(Some(key));
+        }
+    }
+    Ok(None)
+}
+
+async fn key_without_expiry_here(
+    connection: &mut wire::Connection,
+) -> std::io::Result<Option<Vec<u8>>> {
     let mut cursor = String::from("0");
     loop {
         let page = connection.call(&["SCAN", &cursor, "COUNT", "1000"]).await?;
