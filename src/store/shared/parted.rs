@@ -3,9 +3,15 @@
 //! 1. All parts are asked at once, each charges what passes there.
 //! 2. If the whole is denied, what was charged is given back before the caller hears of it: one
 //!    more round trip, in which others may see the charge and be denied by it.
-//! 3. Such a denial may be this query's own fate. So while giving back it asks the parts that
-//!    denied once more, without charging; where they would pass now, it tries again, part by part in
-//!    ascending order, so that of two queries in each other's way one gets through.
+//! 3. Such a denial may be due to another query with the same fate. So when all is given back it
+//!    asks the parts that denied once more, without charging; where they would pass now, it tries
+//!    again, part by part in ascending order. Of two queries in each other's way one gets through:
+//!    the one that was the last to have given back finds nothing in its way but, in order, the
+//!    other. Not if some of it landed although it is denied (refunds, `denied_hits`): that would
+//!    land once more.
+//!
+//! What a denied query is told of a key that it names more than once may be the count before all
+//! that it had charged there was given back.
 //!
 //! A part whose server cannot be asked in time is decided without it, as its rules say, and the
 //! query is all or nothing all the same. What a server did with a call that it never answered is
@@ -68,15 +74,10 @@ pub(super) async fn decide(
         .iter()
         .any(|decided| !decided.part.to_give_back(&decided.decision).is_empty());
     let again = Arc::clone(&checks);
-    let (would_pass, ()) = {
-        let denied = parted.tally.clone();
-        let in_the_way = repeatable && charged;
-        tokio::join!(
-            async { in_the_way && would_pass(&lane, &parts, denied, due).await },
-            parted.give_back(),
-        )
-    };
-    if would_pass && now() < due {
+    let in_the_way = repeatable && charged;
+    let denied = parted.tally.clone();
+    parted.give_back().await;
+    if in_the_way && would_pass(&lane, &parts, denied, due).await && now() < due {
         let mut again = Parted::new(&lane, &again, enforce, due);
         if again.ask_in_order(&parts).await {
             return Ok(again.pass());

@@ -101,6 +101,35 @@ async fn hammer(client: &Client, task: usize, query: &[Check], admitted: &Cell<u
     }
 }
 
+/// A denied query whose refund makes room where it was denied is not asked a second time, or what
+/// lands even so would land twice.
+pub(super) fn what_lands_although_denied_lands_once(runtime: &Runtime, bed: &Bed) {
+    runtime.block_on(async {
+        let client = bed.client("landed", 1).await;
+        let quota = |number| long(Algorithm::FixedWindow, 5, unit_of(number));
+        let full = check("full", quota(0), Hits::Charge(3));
+        let filled = client.decide(0, std::slice::from_ref(&full), true).await;
+        assert!(!filled.denied);
+        let refund = Check {
+            hits: Hits::Refund(3),
+            ..full.clone()
+        };
+        let others: Vec<Check> = (0..4)
+            .map(|key| charge(&format!("free{key}"), quota(key)))
+            .collect();
+        let debts: Vec<Check> = (0..4)
+            .map(|key| charge(&format!("debt{key}"), quota(key).with_debt()))
+            .collect();
+        let query = [&[full.clone(), refund], &others[..], &debts[..]].concat();
+        assert!(client.decide(0, &query, true).await.denied);
+        for (checks, expected) in [(&[full][..], 0), (&others, 0), (&debts, 1)] {
+            for check in checks {
+                assert_eq!(client.counted(check).await, expected, "{check:?}");
+            }
+        }
+    });
+}
+
 /// Callers that go away at any time leave no part of a denied query charged.
 pub(super) fn a_query_that_nobody_waits_for_leaves_nothing_half_done(runtime: &Runtime, bed: &Bed) {
     runtime.block_on(async {
