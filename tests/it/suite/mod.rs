@@ -76,6 +76,7 @@ on_each_store! {
     together::a_denied_query_has_charged_nobody,
     together::a_limit_is_used_up_and_never_passed,
     together::a_query_that_nobody_waits_for_leaves_nothing_half_done,
+    together::of_two_in_each_others_way_one_gets_through,
     together::what_lands_although_denied_lands_once,
 }
 

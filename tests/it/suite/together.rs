@@ -1,6 +1,8 @@
 //! Many at once: what they charge adds up, and what is denied was never charged.
 
 use std::cell::Cell;
+use std::sync::Barrier;
+use std::thread;
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -8,7 +10,7 @@ use tokio::runtime::Runtime;
 use tokio::time::timeout;
 use tollgate::model::{Algorithm, Check, Hits};
 
-use super::bed::Bed;
+use super::bed::{Bed, Kind};
 use super::checks::{charge, check, hits_for, long, unit_of};
 use super::client::Client;
 use crate::process::until_async;
@@ -101,6 +103,43 @@ async fn hammer(client: &Client, task: usize, query: &[Check], admitted: &Cell<u
     }
 }
 
+/// Two ask at once for the same ten keys, of which each has room for one: as replicas do, each on a
+/// thread and over connections of its own.
+pub(super) fn of_two_in_each_others_way_one_gets_through(runtime: &Runtime, bed: &Bed) {
+    let first = runtime.block_on(bed.client("two", 1));
+    let barrier = Barrier::new(2);
+    let ask_all = |runtime: &Runtime, client: &Client| {
+        let ask = |round| {
+            let keys = (0..10).map(|key| {
+                let user = format!("{round}-{key}");
+                charge(&user, long(Algorithm::FixedWindow, 1, unit_of(key)))
+            });
+            let query: Vec<Check> = keys.collect();
+            barrier.wait();
+            !runtime.block_on(client.decide(0, &query, true)).denied
+        };
+        (0..ROUNDS).map(ask).collect::<Vec<bool>>()
+    };
+    let (one, other) = thread::scope(|scope| {
+        let other = scope.spawn(|| {
+            let runtime = super::runtime();
+            let second = match bed.kind {
+                Kind::Memory => first.clone(),
+                _ => runtime.block_on(bed.client("two", 1)),
+            };
+            ask_all(&runtime, &second)
+        });
+        let one = ask_all(runtime, &first);
+        (one, other.join().unwrap())
+    });
+    let passed: Vec<usize> = one
+        .iter()
+        .zip(&other)
+        .map(|(one, other)| usize::from(*one) + usize::from(*other))
+        .collect();
+    assert_eq!(passed, vec![1; ROUNDS]);
+}
+
 /// A denied query whose refund makes room where it was denied is not asked a second time, or what
 /// lands even so would land twice.
 pub(super) fn what_lands_although_denied_lands_once(runtime: &Runtime, bed: &Bed) {
@@ -169,3 +208,4 @@ pub(super) fn a_query_that_nobody_waits_for_leaves_nothing_half_done(runtime: &R
 const TASKS: usize = 8;
 const LANES: usize = 3;
 const LIMIT: u32 = 30;
+const ROUNDS: usize = 100;
