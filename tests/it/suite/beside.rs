@@ -2,7 +2,6 @@
 
 use tokio::runtime::Runtime;
 use tollgate::model::{Algorithm, Hits, Unit};
-use tollgate::store::SharedStore;
 
 use super::bed::Bed;
 use super::checks::{check, long};
@@ -46,8 +45,7 @@ pub(super) fn a_replica_is_seen_while_it_lives(runtime: &Runtime, bed: &Bed) {
         let key = format!("{}:main:state", one.prefix);
         assert!(keys.contains(key.as_bytes()), "{keys:?}");
         bed.is_left_clean().await;
+        // Who is heard of no more is believed in for a while: that is the roster's to test.
         drop(keeper);
-        SharedStore::leave(&other.lanes[0]).await;
-        replicas(1).await;
     });
 }

@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tollgate::clock::Clock;
 use tollgate::event::BreakerState;
 use tollgate::model::{Check, Decision, Hits, Source};
-use tollgate::store::{Lane, SharedStore, Store};
+use tollgate::store::{Keeper, Lane, Store};
 
 use super::bed::PATIENCE;
 
@@ -75,8 +74,7 @@ impl Client {
 
     /// Says for as long as it is held that a replica lives, as the service does.
     pub(super) fn keep(&self) -> Option<Keeper> {
-        let lane = self.lanes.first()?.clone();
-        Some(Keeper(tokio::spawn(SharedStore::keep(lane))))
+        self.lanes.first().map(Keeper::start)
     }
 
     /// Whether counts lie elsewhere.
@@ -106,14 +104,5 @@ impl Client {
             Store::Memory(_) => Source::Memory,
             Store::Shared(_) => Source::Store,
         }
-    }
-}
-
-/// A task that ends with this.
-pub(super) struct Keeper(JoinHandle<()>);
-
-impl Drop for Keeper {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
