@@ -223,6 +223,8 @@ impl Link {
     /// Sends rounds until the connection is of no use any more.
     async fn serve(&self, line: &Line) -> Failure {
         let mut rounds = FuturesUnordered::new();
+        // One at a time, beside the rounds.
+        let mut probing = FuturesUnordered::new();
         let mut probes = interval(self.store.config().probe_interval);
         probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut closed = std::pin::pin!(line.closed());
@@ -246,11 +248,12 @@ impl Link {
                 failure = &mut closed => return failure,
                 () = self.wake.notified() => {}
                 () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
-                _ = probes.tick(), if open => {
-                    if let Err(failure) = self.probe(line).await {
+                Some(probed) = probing.next() => {
+                    if let Err(failure) = self.learn(line, probed).await {
                         return failure;
                     }
                 }
+                _ = probes.tick(), if open && probing.is_empty() => probing.push(line.probe()),
             }
         }
     }
@@ -314,9 +317,9 @@ impl Link {
         }
     }
 
-    /// Asks whether the server answers in time, off the path of any request.
-    async fn probe(&self, line: &Line) -> Result<(), Failure> {
-        let probed = line.probe().await;
+    /// What a probe tells, which asks off the path of any request whether the server answers in
+    /// time.
+    async fn learn(&self, line: &Line, probed: Result<(), Failure>) -> Result<(), Failure> {
         {
             let mut state = self.state.lock();
             state.doubted = false;
