@@ -97,6 +97,49 @@ impl Connection {
         self.text(self.unless_closed(sent).await?)
     }
 
+    /// [`eval`](Self::eval) for several calls, written together: a result for each, when all are
+    /// there.
+    pub async fn eval_all(
+        &self,
+        sha: &str,
+        calls: &[Call],
+        within: Duration,
+    ) -> Vec<Result<Bytes, Failure>> {
+        let sent = async {
+            let pipeline = self.client.pipeline();
+            let all = pipeline.with_options(&options(within));
+            for call in calls {
+                // These only queue.
+                let _queued: Value = all.custom(command("EVALSHA"), arguments(sha, call)).await?;
+            }
+            Ok(all.try_all::<Value>().await)
+        };
+        let fail = |failure: Failure| vec![Err(failure); calls.len()];
+        let results = tokio::select! {
+            biased;
+            results = sent => results,
+            failure = self.closed() => return fail(failure),
+        };
+        match results.map_err(|error| diagnosis::failed(&self.place, &error)) {
+            Err(failure) => fail(failure),
+            // What concerns all of them is told once.
+            Ok(mut results) if results.len() != calls.len() => match results.pop() {
+                Some(Err(error)) => fail(diagnosis::failed(&self.place, &error)),
+                _ => fail(diagnosis::garbage(
+                    &self.place,
+                    "not an answer for each call",
+                )),
+            },
+            Ok(results) => results
+                .into_iter()
+                .map(|result| {
+                    let value = result.map_err(|error| diagnosis::failed(&self.place, &error))?;
+                    self.text(value)
+                })
+                .collect(),
+        }
+    }
+
     /// [`eval`](Self::eval) on the node that takes a slot over, after an
     /// [`Ask`](super::FailureClass::Ask): with `ASKING` right before it, whoever else uses this
     /// connection. Unlike there, a call may be sent although its time is over, if the socket was so

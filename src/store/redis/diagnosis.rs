@@ -297,7 +297,8 @@ const SIGNS: [Sign; 29] = [
 ];
 
 const GRANT: &str = "give the user +info +script|load +evalsha and, for what the script does, \
-                     +@read +@write +time on the keys with its prefix (ACL SETUSER)";
+                     +@read +@write +time on the keys with its prefix; in a Cluster also \
+                     +cluster|slots +asking, in another database than 0 +select (ACL SETUSER)";
 
 /// In what the system and the TLS library say; the more precise come first.
 const SOCKET_SIGNS: [Sign; 18] = [

@@ -33,6 +33,13 @@ struct Scripts {
     heartbeat: String,
 }
 
+/// How long a call took, and how long it might have.
+#[derive(Clone, Copy)]
+struct Time {
+    took: Duration,
+    within: Duration,
+}
+
 /// How a call ended.
 #[derive(Debug)]
 pub(super) struct Ended {
@@ -94,9 +101,24 @@ impl Line {
         Ok(())
     }
 
-    /// Sends the calls of a round, and hands out the answers as each comes.
+    /// Sends the calls of a round, and hands out the answers. Several are written together.
     pub(super) async fn send(&self, round: Vec<Vec<Waiting>>) -> Vec<Ended> {
-        join_all(round.into_iter().map(|batch| self.call(batch))).await
+        let is_asking = |batch: &Vec<Waiting>| batch.iter().any(|waiting| waiting.asking);
+        if round.len() < 2 || round.iter().any(is_asking) {
+            return join_all(round.into_iter().map(|batch| self.call(batch))).await;
+        }
+        let started = now();
+        let within = round.iter().map(|batch| patience(batch, started));
+        let within = within.max().unwrap_or(LEAST_PATIENCE);
+        let written = round.into_iter().map(|batch| self.write(batch));
+        let (calls, batches): (Vec<Call>, Vec<Vec<Waiting>>) = written.unzip();
+        let name = self.scripts.lock().decide.clone();
+        let sent = self.connection.eval_all(&name, &calls, within).await;
+        let took = now().saturating_duration_since(started);
+        let ended = calls.iter().zip(batches).zip(sent);
+        ended
+            .map(|((call, batch), sent)| self.finish(call, batch, sent, Time { took, within }))
+            .collect()
     }
 
     /// A heartbeat; the live replicas' names.
@@ -138,9 +160,7 @@ impl Line {
 
     async fn call(&self, batch: Vec<Waiting>) -> Ended {
         let started = now();
-        let config = self.store.config();
         let within = patience(&batch, started);
-        let hurried = within < config.deadline.mul_f64(HURRY);
         let (call, batch) = self.write(batch);
         let asking = batch.iter().any(|waiting| waiting.asking);
         let name = self.scripts.lock().decide.clone();
@@ -148,23 +168,37 @@ impl Line {
             true => self.connection.eval_asking(&name, &call, within).await,
             false => self.connection.eval(&name, &call, within).await,
         };
+        let took = now().saturating_duration_since(started);
+        self.finish(&call, batch, sent, Time { took, within })
+    }
+
+    /// Tells everybody what came of a call.
+    fn finish(
+        &self,
+        call: &Call,
+        batch: Vec<Waiting>,
+        sent: Result<Bytes, Failure>,
+        Time { took, within }: Time,
+    ) -> Ended {
+        let config = self.store.config();
+        let hurried = within < config.deadline.mul_f64(HURRY);
         let checks = batch.iter().map(|waiting| &*waiting.work.checks);
         let decided = sent.and_then(|reply| {
-            decode(&reply, checks.clone())
+            decode(&reply, checks)
                 .map_err(|error| Failure::new(FailureClass::Protocol, error.to_string()))
         });
         self.store.note_call(StoreCalled {
             store: config.name,
-            result: decided
-                .as_ref()
-                .map_or_else(|failure| failure.class.name(), |_| "ok"),
-            duration: now().saturating_duration_since(started),
+            result: match &decided {
+                Ok(_) => "ok",
+                Err(failure) => failure.class.name(),
+            },
+            duration: took,
             queries: batch.len(),
             checks: call.checks(),
         });
-        match decided {
+        let (result, again) = match decided {
             Ok(decisions) => {
-                let took = now().saturating_duration_since(started);
                 let at = decisions
                     .iter()
                     .find_map(|decided| decided.verdicts.first());
@@ -176,20 +210,17 @@ impl Line {
                     // Whoever has gone has been charged all the same.
                     let _gone = waiting.reply.send(Ok(decision));
                 }
-                Ended {
-                    result: Ok(()),
-                    again: Vec::new(),
-                    hurried,
-                }
+                (Ok(()), Vec::new())
             }
             Err(failure) => {
                 let again = hand_back(batch, &failure);
-                Ended {
-                    result: Err(failure),
-                    again,
-                    hurried,
-                }
+                (Err(failure), again)
             }
+        };
+        Ended {
+            result,
+            again,
+            hurried,
         }
     }
 

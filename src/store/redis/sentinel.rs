@@ -16,7 +16,7 @@ pub struct Watched {
     /// The other sentinels that watch it.
     pub others: Vec<Place>,
     /// Grows with each failover, so that of two sentinels the one that has not heard of the last
-    /// failover can be told. Unknown to some that only look like sentinels; then 0.
+    /// failover can be told. 0 where our user may not ask.
     pub epoch: u64,
 }
 
@@ -121,7 +121,8 @@ async fn ask(
         .iter()
         .filter_map(|other| endpoint(other.field("ip"), other.field("port")))
         .collect();
-    let about = question("MASTER").await?;
+    // A user that may not ask for it can do without.
+    let about = question("MASTER").await.unwrap_or(Reply::Nil);
     let epoch = about.field("config-epoch").and_then(Reply::number);
     Ok(Watched {
         primary,
