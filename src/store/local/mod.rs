@@ -187,6 +187,7 @@ impl LocalStore {
                 self.remember(check, share, verdict.at);
             }
             tell(verdict, check, share);
+            verdict.at = verdict.at.max(window_begins(&check.quota, verdict, now));
         }
         decision
     }
@@ -353,6 +354,16 @@ fn tell(verdict: &mut Verdict, check: &Check, share: Share) {
             verdict.reset_millis = check.quota.window().millis();
         }
     }
+}
+
+/// When the fixed window that a verdict is about began: the next one may have begun by another
+/// thread's clock, and hits are then counted there.
+fn window_begins(quota: &Quota, verdict: &Verdict, now: Timestamp) -> Timestamp {
+    if quota.algorithm() != Algorithm::FixedWindow || verdict.reset_millis == 0 {
+        return Timestamp::default();
+    }
+    let ends = now.as_millis().saturating_add(verdict.reset_millis);
+    Timestamp::from_millis(ends.saturating_sub(quota.window().millis()))
 }
 
 /// Whether hits of a fixed window that were charged at `at` are still in the one of `now`. Other

@@ -117,9 +117,9 @@ async fn calls_that_get_no_answer_are_noticed() {
     assert!(wrong.contains("failure_mode_allowed is"), "{wrong}");
     let [ok, limited, _] = pairs[0].0.answers;
     assert!(ok > 0 && limited > 0, "{ok} passed, {limited} were denied");
-    // Envoy gave up after its 20 ms.
+    // Envoy gave up after its 20 ms, which it counts from when its event loop woke last.
     let slowest = pairs[0].1.quantile(980);
-    assert!(slowest >= Duration::from_millis(20), "{slowest:?}");
+    assert!(slowest >= Duration::from_millis(15), "{slowest:?}");
 }
 
 /// Runs the fault beside a control as often as the length says, and judges. What counts are the

@@ -236,3 +236,22 @@ fn owed(checks: &[Check]) -> Vec<u64> {
         })
         .collect()
 }
+
+#[test]
+fn a_hit_by_an_older_clock_is_dated_in_the_window_that_counts_it() {
+    let store = store(100, 100);
+    let hit = check(
+        "a",
+        quota(
+            Algorithm::FixedWindow,
+            9,
+            (1, Unit::Second),
+            DeniedHits::Free,
+        ),
+        Hits::Charge(1),
+    );
+    assert_eq!(ask(&store, &hit, 2_000).at, at(2_000));
+    let older = ask(&store, &hit, 1_999);
+    assert_eq!((older.at, older.counted), (at(2_000), 2));
+    assert_eq!(ask(&store, &hit, 2_500).at, at(2_500));
+}
