@@ -98,7 +98,8 @@ impl Connection {
     }
 
     /// [`eval`](Self::eval) for several calls, written together: a result for each, when all are
-    /// there.
+    /// there. Unlike there, they may be sent although their time is over, if the socket was so full
+    /// that they had to wait.
     pub async fn eval_all(
         &self,
         sha: &str,
