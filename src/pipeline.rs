@@ -20,8 +20,8 @@ use arc_swap::{ArcSwap, Guard};
 use smallvec::SmallVec;
 
 use crate::clock::Clock;
-use crate::event::{Decided, Events};
-use crate::limiter::{Answer, Plan, Refusal, Status};
+use crate::event::{Decided, DecidedBy, Events, Outcome, Queried, QueryResult};
+use crate::limiter::{Answer, Plan, Refusal, Ruling, Status};
 use crate::model::{Check, Decision, Query};
 use crate::policy::{Domain, Matched, Miss, Policies};
 use crate::store::{MemoryStore, Store};
@@ -152,9 +152,21 @@ impl<'s> Asking<'s> {
     /// The answer by what the store decided of `query`.
     #[must_use]
     pub fn finish(self, query: &Query<'_>, decision: &Decision) -> Answer<'s> {
-        let answer = self.plan.fold(decision);
-        self.snapshot.tell(self.domain, query, &answer);
+        let (answer, checks) = self.plan.fold(decision);
+        self.snapshot.tell(self.domain, query, &answer, &checks);
         answer
+    }
+
+    /// Takes note that the store could not be asked, and that a rule wants that to be an error.
+    pub fn fail(self) {
+        self.snapshot
+            .tell_query(self.domain.meter(), QueryResult::Error);
+    }
+
+    /// Where queries of its domain are counted.
+    #[must_use]
+    pub fn domain(&self) -> u32 {
+        self.domain.meter()
     }
 }
 
@@ -239,15 +251,18 @@ impl Snapshot<'_> {
             .descriptors
             .iter()
             .map(|_| Status::unmatched(Miss::UnknownDomain))
-            .inspect(|status| {
-                let outcome = status.outcome(true);
+            .inspect(|_| {
                 self.pipeline.events.decided(Decided {
                     meter,
                     label: None,
-                    outcome,
+                    outcome: Outcome::Allowed,
+                    by: DecidedBy::Unmatched,
+                    near_limit: 0,
+                    exceeded: None,
                 });
             })
             .collect();
+        self.tell_query(self.policies.unknown_domain(), QueryResult::Ok);
         Answer {
             domain: None,
             statuses,
@@ -255,8 +270,9 @@ impl Snapshot<'_> {
         }
     }
 
-    fn tell(&self, domain: &Domain, query: &Query<'_>, answer: &Answer<'_>) {
+    fn tell(&self, domain: &Domain, query: &Query<'_>, answer: &Answer<'_>, checks: &[Check]) {
         let enforced = !domain.shadow_mode();
+        let mut checks = checks.iter();
         for (descriptor, status) in query.descriptors.iter().zip(&answer.statuses) {
             let (meter, label) = match &status.matched {
                 Matched::Nothing(_) => (domain.unmatched_meter(), None),
@@ -264,12 +280,27 @@ impl Snapshot<'_> {
                 Matched::Limited(rule, _, path) => (rule.meter, Domain::label(descriptor, path)),
                 Matched::Replaced(rule) | Matched::Unlimited(rule) => (rule.meter, None),
             };
-            let outcome = status.outcome(enforced);
+            // Those with a ruling are those with a check, in the same order.
+            let ruling = status.ruling.as_ref();
+            let check = ruling.and_then(|_| checks.next());
+            let exceeded = check.filter(|_| ruling.is_some_and(|ruling| ruling.verdict.over));
             self.pipeline.events.decided(Decided {
                 meter,
                 label: label.as_deref(),
-                outcome,
+                outcome: status.outcome(enforced),
+                by: status.decided_by(),
+                near_limit: ruling.map_or(0, Ruling::near_limit),
+                exceeded: exceeded.map(|check| check.key.as_bytes()),
             });
         }
+        let result = match answer.denied {
+            true => QueryResult::OverLimit,
+            false => QueryResult::Ok,
+        };
+        self.tell_query(domain.meter(), result);
+    }
+
+    fn tell_query(&self, domain: u32, result: QueryResult) {
+        self.pipeline.events.queried(Queried { domain, result });
     }
 }

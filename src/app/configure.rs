@@ -4,7 +4,8 @@ use std::num::NonZero;
 use std::thread::available_parallelism;
 
 use crate::admin::{Status, Token, TokenError};
-use crate::config::settings::{self, ListenAddr, Settings, Threads};
+use crate::config::settings::{self, ListenAddr, Settings, StoreKind, Threads};
+use crate::event::DecidedBy;
 use crate::pipeline::{Caps, Pipeline};
 use crate::store::MemoryConfig;
 use crate::telemetry::{Readings, logs};
@@ -28,6 +29,14 @@ pub(super) fn memory(settings: &Settings) -> MemoryConfig {
     let max_keys = settings.store.memory.max_keys.get();
     MemoryConfig {
         max_keys: NonZero::new(max_keys).unwrap_or(NonZero::<u32>::MIN),
+    }
+}
+
+/// Who decides while nothing is wrong.
+pub(super) fn usual_source(settings: &Settings) -> DecidedBy {
+    match settings.store.kind {
+        StoreKind::Memory => DecidedBy::Memory,
+        StoreKind::Redis => DecidedBy::Store,
     }
 }
 

@@ -137,7 +137,8 @@ impl App {
             clock,
         } = options;
         let token = configure::token(&settings)?;
-        let telemetry = Arc::new(Telemetry::new(clock.clone())?);
+        let usual_by = configure::usual_source(&settings);
+        let telemetry = Arc::new(Telemetry::new(clock.clone(), usual_by)?);
         // Before the first reading, so that no change falls between the two.
         let watcher = watch(&settings).await;
         let loaded = LoadedPolicies::first(&settings, watcher.as_ref(), &*telemetry, &clock)?;
@@ -150,8 +151,7 @@ impl App {
         let lane = store.open_lane(0);
         let status = Arc::new(Status::default());
         let caps = configure::caps(&settings);
-        let pipeline = Pipeline::new(loaded.policies, store, events, clock, caps);
-        let pipeline = Arc::new(pipeline);
+        let pipeline = Arc::new(Pipeline::new(loaded.policies, store, events, clock, caps));
         status.accepted(loaded.status);
         telemetry.reloaded(Reloaded { accepted: true });
         let service = Arc::new(Service::new(
@@ -171,10 +171,7 @@ impl App {
             token,
             ..admin_state(&pipeline, &status, &telemetry, &settings, &in_force)
         };
-        let routes = crate::transport::http::routes(Arc::clone(&service), lane.clone())?
-            .merge(crate::admin::health::routes(state.clone(), prometheus));
-        let http = HttpServer::start(http, routes);
-        let admin = HttpServer::start(admin, crate::admin::dump::routes(state));
+        let (http, admin) = serve_people([http, admin], &service, state, prometheus)?;
 
         let reloader = Arc::new(Reloader {
             settings: Arc::clone(&settings),
@@ -343,6 +340,20 @@ async fn serve(
     let serving = Server::start(config, grpc, service, health, patience);
     let (serving, ()) = tokio::join!(serving, settled);
     serving
+}
+
+/// Has people and their machines answered, on the listeners `http` and `admin`.
+fn serve_people(
+    [http, admin]: [Listener; 2],
+    service: &Arc<Service>,
+    state: AdminState,
+    prometheus: bool,
+) -> Result<(HttpServer, HttpServer), JsonError> {
+    let routes = crate::transport::http::routes(Arc::clone(service), state.lane.clone())?
+        .merge(crate::admin::health::routes(state.clone(), prometheus));
+    let http = HttpServer::start(http, routes);
+    let admin = HttpServer::start(admin, crate::admin::dump::routes(state));
+    Ok((http, admin))
 }
 
 async fn watch(settings: &Settings) -> Option<Watcher> {

@@ -3,13 +3,16 @@
 //! Decisions are made by code that tells of them and never asks: nothing that listens can change,
 //! delay or fail a decision. `telemetry` listens in the service; tests listen too.
 
+mod outcome;
 mod store;
 
 use std::fmt;
 use std::time::Duration;
 
+pub use outcome::{DecidedBy, Outcome, QueryResult};
 pub use store::{
-    BreakerState, FallbackReason, FellBack, Reconciled, StoreCalled, StoreChanged, StoreName,
+    BreakerState, FallbackReason, FellBack, Operation, Reconciled, StoreCalled, StoreChanged,
+    StoreName,
 };
 
 /// Somebody who is told what happens. Called on the request path: must not block or allocate for
@@ -18,8 +21,14 @@ pub trait Events: fmt::Debug + Send + Sync {
     /// One descriptor was decided.
     fn decided(&self, event: Decided<'_>);
 
+    /// A query was answered, or could not be.
+    fn queried(&self, event: Queried);
+
     /// A whole call was answered.
     fn answered(&self, event: Answered);
+
+    /// A call is over: its answer has left, or its caller has.
+    fn served(&self, event: Served);
 
     /// A call was not answered but refused.
     fn refused(&self, event: Refused);
@@ -28,7 +37,7 @@ pub trait Events: fmt::Debug + Send + Sync {
     fn reloaded(&self, event: Reloaded);
 
     /// A call to the shared store ended.
-    fn store_called(&self, event: StoreCalled);
+    fn store_called(&self, event: StoreCalled<'_>);
 
     /// The breaker of one of the shared store's nodes changed.
     fn store_changed(&self, event: StoreChanged<'_>);
@@ -43,78 +52,28 @@ pub trait Events: fmt::Debug + Send + Sync {
 /// One descriptor of a query was decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decided<'a> {
-    /// Where to count it, as [`Meters::meter`] numbered the rule.
+    /// Where to count it, as [`Meters::rule`] numbered the rule.
     pub meter: u32,
     /// Values that the rule wants in its metric (`detailed_metric`, `value_to_metric`); unbounded,
     /// so whoever counts caps them.
     pub label: Option<&'a str>,
     /// How it ended.
     pub outcome: Outcome,
+    /// Who said so.
+    pub by: DecidedBy,
+    /// The hits, if they were let pass and left less than a fifth of the limit; else 0.
+    pub near_limit: u64,
+    /// The counter's name, if its limit was exceeded. From a request, so whoever keeps it caps it.
+    pub exceeded: Option<&'a [u8]>,
 }
 
-/// How a descriptor fared.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Outcome {
-    /// Its hits fit.
-    Allowed,
-    /// They did not.
-    Denied,
-    /// It was only asked, and one more hit would fit.
-    Peeked,
-    /// Its hits were given back.
-    Refunded,
-    /// Another rule of the request took its place.
-    Replaced,
-    /// Its hits did not fit, and the rule only tells.
-    Shadowed,
-    /// Its rule has no bound.
-    Unlimited,
-    /// No rule matched it.
-    Unmatched,
-}
-
-impl Outcome {
-    /// Every outcome, in the order of [`Outcome::index`].
-    pub const ALL: [Self; 8] = [
-        Self::Allowed,
-        Self::Denied,
-        Self::Peeked,
-        Self::Refunded,
-        Self::Replaced,
-        Self::Shadowed,
-        Self::Unlimited,
-        Self::Unmatched,
-    ];
-
-    /// The name in metrics.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Allowed => "allowed",
-            Self::Denied => "denied",
-            Self::Peeked => "peeked",
-            Self::Refunded => "refunded",
-            Self::Replaced => "replaced",
-            Self::Shadowed => "shadowed",
-            Self::Unlimited => "unlimited",
-            Self::Unmatched => "unmatched",
-        }
-    }
-
-    /// Its place in [`Outcome::ALL`].
-    #[must_use]
-    pub const fn index(self) -> usize {
-        match self {
-            Self::Allowed => 0,
-            Self::Denied => 1,
-            Self::Peeked => 2,
-            Self::Refunded => 3,
-            Self::Replaced => 4,
-            Self::Shadowed => 5,
-            Self::Unlimited => 6,
-            Self::Unmatched => 7,
-        }
-    }
+/// A query was answered, or was not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Queried {
+    /// Where to count it, as [`Meters::domain`] numbered the domain.
+    pub domain: u32,
+    /// How it ended.
+    pub result: QueryResult,
 }
 
 /// A call was answered.
@@ -122,6 +81,27 @@ impl Outcome {
 pub struct Answered {
     /// From the decoded request to the encoded answer.
     pub duration: Duration,
+}
+
+/// A call of the rate limit service is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Served {
+    /// From the first byte of the request until the last of the response was handed to the
+    /// connection, or until the caller had gone.
+    pub duration: Duration,
+    /// How it ended.
+    pub ended: CallEnd,
+}
+
+/// How a call of the rate limit service ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CallEnd {
+    /// The caller had gone before the whole answer was out.
+    Abandoned,
+    /// It was answered, be it over the limit or not.
+    Answered,
+    /// It was refused.
+    Refused(Code),
 }
 
 /// A call was refused: to Envoy the rate limit service is away, and unless told otherwise it lets the
@@ -201,11 +181,14 @@ pub struct Reloaded {
     pub accepted: bool,
 }
 
-/// Gives numbers to rules, so that counting a decision is an index and not a look-up.
+/// Gives numbers to domains and rules, so that counting is an index and not a look-up. The same name
+/// has the same number for as long as the process runs.
 pub trait Meters {
-    /// The number for decisions of `rule` (a rule's path) in `domain`. The same pair has the same
-    /// number for as long as the process runs.
-    fn meter(&self, domain: &str, rule: &str) -> u32;
+    /// The number for queries of `domain`.
+    fn domain(&self, domain: &str) -> u32;
+
+    /// The number for decisions of `rule` (a rule's path) in `domain`.
+    fn rule(&self, domain: &str, rule: &str) -> u32;
 }
 
 /// Nobody listens: for tools that decide nothing for real.
@@ -214,17 +197,23 @@ pub struct Silence;
 
 impl Events for Silence {
     fn decided(&self, _: Decided<'_>) {}
+    fn queried(&self, _: Queried) {}
     fn answered(&self, _: Answered) {}
+    fn served(&self, _: Served) {}
     fn refused(&self, _: Refused) {}
     fn reloaded(&self, _: Reloaded) {}
-    fn store_called(&self, _: StoreCalled) {}
+    fn store_called(&self, _: StoreCalled<'_>) {}
     fn store_changed(&self, _: StoreChanged<'_>) {}
     fn fell_back(&self, _: FellBack) {}
     fn reconciled(&self, _: Reconciled) {}
 }
 
 impl Meters for Silence {
-    fn meter(&self, _: &str, _: &str) -> u32 {
+    fn domain(&self, _: &str) -> u32 {
+        0
+    }
+
+    fn rule(&self, _: &str, _: &str) -> u32 {
         0
     }
 }

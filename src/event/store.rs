@@ -4,9 +4,11 @@ use std::time::Duration;
 
 /// A call to the shared store ended, well or not. One call carries the checks of many queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct StoreCalled {
+pub struct StoreCalled<'a> {
     /// Which store was called.
     pub store: StoreName,
+    /// What for.
+    pub operation: Operation,
     /// `ok`, or the name of a class of failures: one of a few words, never a text from outside.
     pub result: &'static str,
     /// From the call's first byte until its answer was read, or until nobody waited any more.
@@ -15,6 +17,9 @@ pub struct StoreCalled {
     pub queries: usize,
     /// Their checks.
     pub checks: usize,
+    /// The domains that they are of, each once, as [`Meters::domain`](super::Meters::domain)
+    /// numbered them.
+    pub domains: &'a [u32],
 }
 
 /// A node of the shared store is taken for healthy, or no longer.
@@ -44,6 +49,46 @@ pub struct Reconciled {
     pub charged: u64,
     /// Hits that it was not told, since their window was over or there were too many to remember.
     pub dropped: u64,
+}
+
+/// What a call to a shared store is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// Reaching a server and getting to know it.
+    Connect,
+    /// Deciding queries.
+    Decide,
+    /// Saying that this replica lives.
+    Heartbeat,
+    /// Finding out whether the server is back.
+    Probe,
+}
+
+impl Operation {
+    /// Every operation, in the order of [`Operation::index`].
+    pub const ALL: [Self; 4] = [Self::Connect, Self::Decide, Self::Heartbeat, Self::Probe];
+
+    /// The name in metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Decide => "decide",
+            Self::Heartbeat => "heartbeat",
+            Self::Probe => "probe",
+        }
+    }
+
+    /// Its place in [`Operation::ALL`].
+    #[must_use]
+    pub const fn index(self) -> usize {
+        match self {
+            Self::Connect => 0,
+            Self::Decide => 1,
+            Self::Heartbeat => 2,
+            Self::Probe => 3,
+        }
+    }
 }
 
 /// Which of the shared stores.

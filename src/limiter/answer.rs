@@ -2,8 +2,8 @@
 
 use smallvec::SmallVec;
 
-use crate::event::Outcome;
-use crate::model::{Check, Hits, Quota, Verdict};
+use crate::event::{DecidedBy, Outcome};
+use crate::model::{Check, Hits, Quota, Source, Verdict};
 use crate::policy::{Domain, Matched, Rule};
 
 /// The answer to a query.
@@ -77,13 +77,32 @@ impl<'p> Status<'p> {
         self.matched.rule()
     }
 
+    /// Who said how it fared.
+    #[must_use]
+    pub fn decided_by(&self) -> DecidedBy {
+        match (&self.matched, &self.ruling) {
+            (Matched::Nothing(_), _) => DecidedBy::Unmatched,
+            (Matched::Replaced(_), _) => DecidedBy::Replaced,
+            (Matched::Unlimited(_), _) => DecidedBy::Unlimited,
+            (_, Some(ruling)) => match ruling.verdict.source {
+                Source::Fallback => DecidedBy::Fallback,
+                Source::Local => DecidedBy::Local,
+                Source::Memory => DecidedBy::Memory,
+                Source::Overflow => DecidedBy::Overflow,
+                Source::Store => DecidedBy::Store,
+                Source::Unreadable => DecidedBy::Unreadable,
+            },
+            (_, None) => DecidedBy::Fallback,
+        }
+    }
+
     /// How to count it. `enforced` is false while the whole domain only tells.
     #[must_use]
     pub fn outcome(&self, enforced: bool) -> Outcome {
         match (&self.matched, &self.ruling) {
-            (Matched::Nothing(_), _) => Outcome::Unmatched,
-            (Matched::Replaced(_), _) => Outcome::Replaced,
-            (Matched::Unlimited(_), _) => Outcome::Unlimited,
+            (Matched::Nothing(_) | Matched::Replaced(_) | Matched::Unlimited(_), _) => {
+                Outcome::Allowed
+            }
             (_, Some(ruling)) if ruling.verdict.over => {
                 if ruling.shadow || !enforced {
                     Outcome::Shadowed
@@ -102,6 +121,20 @@ impl<'p> Status<'p> {
 }
 
 impl Ruling {
+    /// The hits, if they were let pass and left less than a fifth of what the limit holds; else 0.
+    #[must_use]
+    pub fn near_limit(&self) -> u64 {
+        let Hits::Charge(hits) = self.hits else {
+            return 0;
+        };
+        let holds = u64::from(self.quota.burst());
+        let left = u64::from(self.verdict.remaining);
+        match !self.verdict.over && left.saturating_mul(NEAR) < holds {
+            true => hits,
+            false => 0,
+        }
+    }
+
     /// Whole seconds until the reset, rounded up: Envoy cuts fractions off, and a client that
     /// comes back too early is denied again.
     #[must_use]
@@ -119,3 +152,7 @@ impl Ruling {
         }
     }
 }
+
+/// A limit is near when less than one part in so many is left: envoyproxy/ratelimit's
+/// `near_limit_ratio` of 0.8.
+const NEAR: u64 = 5;

@@ -24,8 +24,11 @@ pub struct Plan<'p> {
     /// One for each descriptor, in order.
     matched: SmallVec<[Matched<'p>; 4]>,
     /// One for each limit that applies, in the order of the descriptors.
-    checks: SmallVec<[Check; 4]>,
+    checks: Checks,
 }
+
+/// The checks of a query, in the order of the descriptors that they are for.
+pub type Checks = SmallVec<[Check; 4]>;
 
 impl<'p> Plan<'p> {
     /// Matches every descriptor of `query` in `domain`.
@@ -51,7 +54,7 @@ impl<'p> Plan<'p> {
         if domain.has_replaces() {
             apply_replaces(&mut matched);
         }
-        let mut checks = SmallVec::with_capacity(matched.len());
+        let mut checks = Checks::with_capacity(matched.len());
         for (descriptor, found) in query.descriptors.iter().zip(&matched) {
             let hits = descriptor.hits(query.hits_addend);
             match found {
@@ -85,9 +88,9 @@ impl<'p> Plan<'p> {
         &self.checks
     }
 
-    /// Lays the store's verdicts beside the descriptors they are for.
+    /// Lays the store's verdicts beside the descriptors they are for, and gives the checks back.
     #[must_use]
-    pub fn fold(self, decision: &Decision) -> Answer<'p> {
+    pub fn fold(self, decision: &Decision) -> (Answer<'p>, Checks) {
         let mut verdicts = self.checks.iter().zip(&decision.verdicts);
         let statuses = self
             .matched
@@ -100,11 +103,12 @@ impl<'p> Plan<'p> {
                 Status::new(matched, verdict)
             })
             .collect();
-        Answer {
+        let answer = Answer {
             domain: Some(self.domain),
             statuses,
             denied: decision.denied,
-        }
+        };
+        (answer, self.checks)
     }
 }
 

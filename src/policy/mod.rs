@@ -32,6 +32,8 @@ pub struct Policies {
     domains: HashMap<Box<[u8]>, Domain, foldhash::fast::RandomState>,
     rules: usize,
     /// Where queries for domains that nobody configured are counted.
+    unknown_domain: u32,
+    /// Where their descriptors are.
     unknown_domain_meter: u32,
 }
 
@@ -40,7 +42,8 @@ impl Policies {
     #[must_use]
     pub fn new(specs: Vec<DomainSpec>, meters: &dyn Meters) -> Self {
         let mut policies = Self {
-            unknown_domain_meter: meters.meter(UNKNOWN_DOMAIN, UNMATCHED),
+            unknown_domain: meters.domain(UNKNOWN_DOMAIN),
+            unknown_domain_meter: meters.rule(UNKNOWN_DOMAIN, UNMATCHED),
             ..Self::default()
         };
         for spec in specs {
@@ -88,6 +91,12 @@ impl Policies {
 
     /// Where queries for unknown domains are counted.
     #[must_use]
+    pub fn unknown_domain(&self) -> u32 {
+        self.unknown_domain
+    }
+
+    /// Where descriptors of unknown domains are counted.
+    #[must_use]
     pub fn unknown_domain_meter(&self) -> u32 {
         self.unknown_domain_meter
     }
@@ -100,6 +109,7 @@ pub struct Domain {
     root: Level,
     shadow_mode: bool,
     has_replaces: bool,
+    meter: u32,
     unmatched_meter: u32,
     override_meter: u32,
     override_denied_hits: DeniedHits,
@@ -115,11 +125,12 @@ impl Domain {
         for_each_rule_mut(&mut root, &mut |rule| {
             *rules = rules.saturating_add(1);
             has_replaces |= !rule.replaces.is_empty();
-            rule.meter = meters.meter(&name, &rule.path);
+            rule.meter = meters.rule(&name, &rule.path);
         });
         Self {
-            unmatched_meter: meters.meter(&name, UNMATCHED),
-            override_meter: meters.meter(&name, OVERRIDE),
+            meter: meters.domain(&name),
+            unmatched_meter: meters.rule(&name, UNMATCHED),
+            override_meter: meters.rule(&name, OVERRIDE),
             name,
             root,
             shadow_mode: spec.shadow_mode,
@@ -146,6 +157,12 @@ impl Domain {
     #[must_use]
     pub fn has_replaces(&self) -> bool {
         self.has_replaces
+    }
+
+    /// Where its queries are counted.
+    #[must_use]
+    pub fn meter(&self) -> u32 {
+        self.meter
     }
 
     /// Where descriptors that no rule matches are counted.

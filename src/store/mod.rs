@@ -30,7 +30,9 @@ pub use breaker::{Breaker, BreakerConfig};
 pub use due::DeadlineConfig;
 pub use local::{Fleet, LocalConfig, LocalStats, LocalStore, fallback};
 pub use memory::{MemoryConfig, MemoryStats, MemoryStore, Swept};
-pub use shared::{FleetConfig, Keeper, Lane, SharedConfig, SharedStore, Unasked, Unavailable};
+pub use shared::{
+    Asked, FleetConfig, Keeper, Lane, SharedConfig, SharedStore, Unasked, Unavailable,
+};
 
 use crate::clock::Timestamp;
 use crate::model::{Check, Verdict};

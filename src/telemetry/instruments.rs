@@ -6,18 +6,6 @@
 //! domains and rules as operators wrote them, never what a client sent, save where a rule asks for
 //! it (`detailed_metric`, `value_to_metric`), and then capped.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
-
-use opentelemetry::KeyValue;
-use opentelemetry::metrics::{Histogram, Meter};
-use opentelemetry_sdk::metrics::{self as sdk, Stream};
-
-use super::decisions::MAX_SERIES;
-use super::{Readings, State, stores};
-use crate::event::{Code, Outcome};
-
 /// A metric, as `/metrics` and the documentation name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instrument {
@@ -27,23 +15,70 @@ pub struct Instrument {
     pub unit: &'static str,
     /// What it tells, for people.
     pub help: &'static str,
+    /// How it behaves.
+    pub kind: Kind,
+    /// What its series are told apart by.
+    pub attributes: &'static [&'static str],
+}
+
+/// How a metric behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// It only grows.
+    Counter,
+    /// It goes up and down.
+    Gauge,
+    /// It sorts what it measures into buckets.
+    Histogram,
+}
+
+impl Kind {
+    /// Prometheus's word for it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+        }
+    }
+}
+
+impl Instrument {
+    /// The name on `/metrics`.
+    #[must_use]
+    pub fn prometheus_name(&self) -> String {
+        let mut name = self.name.replace('.', "_");
+        name.push_str(match self.unit {
+            "s" => "_seconds",
+            "1" if self.kind == Kind::Gauge => "_ratio",
+            _ => "",
+        });
+        if self.kind == Kind::Counter {
+            name.push_str("_total");
+        }
+        name
+    }
 }
 
 /// Every metric that exists, by name.
-pub const ALL: [Instrument; 25] = [
+pub const ALL: [Instrument; 28] = [
+    DB_DURATION,
+    RPC_DURATION,
     BUILD_INFO,
     DECISION_DURATION,
     DECISIONS,
     SERIES_OVERFLOW,
+    NEAR_LIMIT,
     POLICY_LOADED,
     POLICY_REFUSED,
     POLICY_RELOADS,
     POLICY_RULES,
+    REQUESTS,
     IN_FLIGHT,
     REFUSED,
     SETTINGS_REFUSED,
     STORE_CALL_CHECKS,
-    STORE_CALL_DURATION,
     STORE_CALL_QUERIES,
     STORE_CALLS,
     STORE_EXPIRED,
@@ -58,319 +93,213 @@ pub const ALL: [Instrument; 25] = [
     STORE_TRANSITIONS,
 ];
 
-const BUILD_INFO: Instrument = Instrument {
+pub(super) const DB_DURATION: Instrument = Instrument {
+    name: "db.client.operation.duration",
+    unit: "s",
+    help: "Time that calls to a shared store took, failed and abandoned ones included, as OpenTelemetry names it",
+    kind: Kind::Histogram,
+    attributes: &[
+        "db.system.name",
+        "db.operation.name",
+        "db.stored_procedure.name",
+        "store",
+        "error.type",
+    ],
+};
+pub(super) const RPC_DURATION: Instrument = Instrument {
+    name: "rpc.server.call.duration",
+    unit: "s",
+    help: "Time of rate limit calls from the first byte in to the last byte out, as OpenTelemetry names it",
+    kind: Kind::Histogram,
+    attributes: &[
+        "rpc.system.name",
+        "rpc.method",
+        "rpc.status_code",
+        "error.type",
+    ],
+};
+pub(super) const BUILD_INFO: Instrument = Instrument {
     name: "tollgate.build.info",
     unit: "",
     help: "Always 1; its attributes tell which build runs",
+    kind: Kind::Gauge,
+    attributes: &["version", "profile", "os", "arch"],
 };
-const DECISION_DURATION: Instrument = Instrument {
+pub(super) const DECISION_DURATION: Instrument = Instrument {
     name: "tollgate.decision.duration",
     unit: "s",
     help: "Time from the decoded request to the encoded answer",
+    kind: Kind::Histogram,
+    attributes: &[],
 };
-const DECISIONS: Instrument = Instrument {
+pub(super) const DECISIONS: Instrument = Instrument {
     name: "tollgate.decisions",
     unit: "{decision}",
-    help: "Decided descriptors by domain, rule and outcome",
+    help: "Decided descriptors by domain, rule, outcome, and who decided",
+    kind: Kind::Counter,
+    attributes: &["domain", "rule", "outcome", "source"],
 };
-const SERIES_OVERFLOW: Instrument = Instrument {
+pub(super) const SERIES_OVERFLOW: Instrument = Instrument {
     name: "tollgate.metric.series.overflow",
     unit: "{decision}",
     help: "Decisions that were counted under a coarser rule label, since a cap on series was reached",
+    kind: Kind::Counter,
+    attributes: &[],
 };
-const POLICY_LOADED: Instrument = Instrument {
+pub(super) const NEAR_LIMIT: Instrument = Instrument {
+    name: "tollgate.near_limit.hits",
+    unit: "{hit}",
+    help: "Hits that were let pass and left less than a fifth of their limit",
+    kind: Kind::Counter,
+    attributes: &["domain", "rule"],
+};
+pub(super) const POLICY_LOADED: Instrument = Instrument {
     name: "tollgate.policy.loaded.timestamp",
     unit: "s",
     help: "When the policies that are in force were read, as a Unix time; 0 before the first",
+    kind: Kind::Gauge,
+    attributes: &[],
 };
-const POLICY_REFUSED: Instrument = Instrument {
+pub(super) const POLICY_REFUSED: Instrument = Instrument {
     name: "tollgate.policy.refused",
     unit: "",
     help: "1 while the policies as they were read last are refused, so that older ones are in force; else 0",
+    kind: Kind::Gauge,
+    attributes: &[],
 };
-const POLICY_RELOADS: Instrument = Instrument {
+pub(super) const POLICY_RELOADS: Instrument = Instrument {
     name: "tollgate.policy.reloads",
     unit: "{reload}",
     help: "Times that policies were read, the first included, by result",
+    kind: Kind::Counter,
+    attributes: &["result"],
 };
-const POLICY_RULES: Instrument = Instrument {
+pub(super) const POLICY_RULES: Instrument = Instrument {
     name: "tollgate.policy.rules",
     unit: "{rule}",
     help: "Rules in force",
+    kind: Kind::Gauge,
+    attributes: &[],
 };
-const IN_FLIGHT: Instrument = Instrument {
+pub(super) const REQUESTS: Instrument = Instrument {
+    name: "tollgate.requests",
+    unit: "{request}",
+    help: "Rate limit requests by domain and result: ok, over_limit, or error where the store is away and a rule says on_store_failure: error",
+    kind: Kind::Counter,
+    attributes: &["domain", "result"],
+};
+pub(super) const IN_FLIGHT: Instrument = Instrument {
     name: "tollgate.requests.in_flight",
     unit: "{request}",
     help: "Calls that have not been answered yet",
+    kind: Kind::Gauge,
+    attributes: &[],
 };
-const REFUSED: Instrument = Instrument {
+pub(super) const REFUSED: Instrument = Instrument {
     name: "tollgate.requests.refused",
     unit: "{request}",
     help: "Calls that were answered with an error, by its gRPC code: Envoy lets such requests pass unless told otherwise",
+    kind: Kind::Counter,
+    attributes: &["code"],
 };
-const SETTINGS_REFUSED: Instrument = Instrument {
+pub(super) const SETTINGS_REFUSED: Instrument = Instrument {
     name: "tollgate.settings.refused",
     unit: "",
     help: "1 while the settings as they were read last are refused, so that older ones are in force; else 0",
+    kind: Kind::Gauge,
+    attributes: &[],
 };
 pub(super) const STORE_CALL_CHECKS: Instrument = Instrument {
     name: "tollgate.store.call.checks",
     unit: "{check}",
     help: "Checks that calls to a shared store carried: by calls, the size of a batch",
-};
-pub(super) const STORE_CALL_DURATION: Instrument = Instrument {
-    name: "tollgate.store.call.duration",
-    unit: "s",
-    help: "Time that calls to a shared store took, failed ones included",
+    kind: Kind::Counter,
+    attributes: &["store"],
 };
 pub(super) const STORE_CALL_QUERIES: Instrument = Instrument {
     name: "tollgate.store.call.queries",
     unit: "{query}",
     help: "Queries whose checks calls to a shared store carried: by calls, how many shared a round trip",
+    kind: Kind::Counter,
+    attributes: &["store"],
 };
 pub(super) const STORE_CALLS: Instrument = Instrument {
     name: "tollgate.store.calls",
     unit: "{call}",
-    help: "Calls to a shared store by result: ok, or why they failed",
+    help: "Calls to a shared store by what for and by result: ok, or why they failed",
+    kind: Kind::Counter,
+    attributes: &["store", "operation", "result"],
 };
-const STORE_EXPIRED: Instrument = Instrument {
+pub(super) const STORE_EXPIRED: Instrument = Instrument {
     name: "tollgate.store.expired",
     unit: "{key}",
     help: "Keys that were removed since nothing in them counted any more",
+    kind: Kind::Counter,
+    attributes: &[],
 };
 pub(super) const STORE_FALLBACKS: Instrument = Instrument {
     name: "tollgate.store.fallbacks",
     unit: "{check}",
     help: "Checks that were decided without the shared store, by reason",
+    kind: Kind::Counter,
+    attributes: &["reason"],
 };
-const STORE_KEY_LIMIT: Instrument = Instrument {
+pub(super) const STORE_KEY_LIMIT: Instrument = Instrument {
     name: "tollgate.store.key_limit",
     unit: "{key}",
     help: "Most keys with a counter of their own",
+    kind: Kind::Gauge,
+    attributes: &[],
 };
-const STORE_KEYS: Instrument = Instrument {
+pub(super) const STORE_KEYS: Instrument = Instrument {
     name: "tollgate.store.keys",
     unit: "{key}",
     help: "Keys with a counter of their own",
+    kind: Kind::Gauge,
+    attributes: &[],
 };
-const STORE_LOG_OVERFLOWS: Instrument = Instrument {
+pub(super) const STORE_LOG_OVERFLOWS: Instrument = Instrument {
     name: "tollgate.store.log.overflows",
     unit: "{charge}",
     help: "Charges to a sliding_log that count for longer than a window since the memory for logs is spent",
+    kind: Kind::Counter,
+    attributes: &[],
 };
-const STORE_OVERFLOW_DECISIONS: Instrument = Instrument {
+pub(super) const STORE_OVERFLOW_DECISIONS: Instrument = Instrument {
     name: "tollgate.store.overflow.decisions",
     unit: "{decision}",
     help: "Checks that were decided by shared counters, since the table of keys was full",
+    kind: Kind::Counter,
+    attributes: &[],
 };
-const STORE_OVERFLOW_REFUSED: Instrument = Instrument {
-    name: "tollgate.store.overflow.refused",
-    unit: "{decision}",
-    help: "Checks denied since the table was full and not even a shared counter was free",
-};
-const STORE_OVERFLOW_REFUNDS: Instrument = Instrument {
+pub(super) const STORE_OVERFLOW_REFUNDS: Instrument = Instrument {
     name: "tollgate.store.overflow.refunds",
     unit: "{refund}",
     help: "Refunds that were ignored, since their key shares a counter with others",
+    kind: Kind::Counter,
+    attributes: &[],
+};
+pub(super) const STORE_OVERFLOW_REFUSED: Instrument = Instrument {
+    name: "tollgate.store.overflow.refused",
+    unit: "{decision}",
+    help: "Checks denied since the table was full and not even a shared counter was free",
+    kind: Kind::Counter,
+    attributes: &[],
 };
 pub(super) const STORE_RECONCILED: Instrument = Instrument {
     name: "tollgate.store.reconciled",
     unit: "{hit}",
     help: "Hits that were admitted without the shared store, by whether it was told afterwards",
+    kind: Kind::Counter,
+    attributes: &["result"],
 };
 pub(super) const STORE_TRANSITIONS: Instrument = Instrument {
     name: "tollgate.store.transitions",
     unit: "{transition}",
     help: "Times that the breaker of a shared store's node changed, by its new state",
+    kind: Kind::Counter,
+    attributes: &["store", "state"],
 };
 
 /// The attribute that keeps each shard's histogram apart; `/metrics` sums over it.
 pub(super) const SHARD: &str = "shard";
-
-/// Makes every instrument that reads `state` when it is collected, and returns the histogram of
-/// decision durations, which is written to instead.
-pub(super) fn register(meter: &Meter, state: &Arc<State>) -> Histogram<f64> {
-    decisions(meter, state);
-    policies(meter, state);
-    build_info(meter);
-
-    gauge(meter, state, IN_FLIGHT, |r| r.in_flight);
-    refused(meter, state);
-    gauge(meter, state, POLICY_REFUSED, |r| {
-        u64::from(r.policies_refused)
-    });
-    gauge(meter, state, POLICY_RULES, |r| r.rules);
-    gauge(meter, state, SETTINGS_REFUSED, |r| {
-        u64::from(r.settings_refused)
-    });
-    gauge(meter, state, STORE_KEYS, |r| r.live_keys);
-    gauge(meter, state, STORE_KEY_LIMIT, |r| r.key_limit);
-    counter(meter, state, STORE_EXPIRED, |r| r.expired);
-    counter(meter, state, STORE_OVERFLOW_DECISIONS, |r| {
-        r.overflow_decisions
-    });
-    counter(meter, state, STORE_OVERFLOW_REFUNDS, |r| r.overflow_refunds);
-    counter(meter, state, STORE_OVERFLOW_REFUSED, |r| r.overflow_refused);
-    counter(meter, state, STORE_LOG_OVERFLOWS, |r| r.log_overflows);
-    stores::register(meter, &state.stores);
-
-    histogram(meter, DECISION_DURATION)
-}
-
-/// A histogram of durations.
-pub(super) fn histogram(meter: &Meter, of: Instrument) -> Histogram<f64> {
-    meter
-        .f64_histogram(of.name)
-        .with_unit(of.unit)
-        .with_description(of.help)
-        .with_boundaries(DURATION_BOUNDS.to_vec())
-        .build()
-}
-
-/// How many series the SDK keeps for an instrument. Ours come capped; the SDK's own overflow would
-/// keep the last value written to it instead of the sum, so it must never be reached.
-pub(super) fn view(instrument: &sdk::Instrument) -> Option<Stream> {
-    let series = if instrument.name() == DECISIONS.name {
-        MAX_SERIES.saturating_add(Outcome::ALL.len())
-    } else {
-        MAX_SERIES_ELSEWHERE
-    };
-    Stream::builder()
-        .with_cardinality_limit(series)
-        .build()
-        .ok()
-}
-
-fn decisions(meter: &Meter, state: &Arc<State>) {
-    let counts = Arc::clone(state);
-    meter
-        .u64_observable_counter(DECISIONS.name)
-        .with_unit(DECISIONS.unit)
-        .with_description(DECISIONS.help)
-        .with_callback(move |observer| {
-            counts.decisions.visit(|series| {
-                observer.observe(
-                    series.count,
-                    &[
-                        KeyValue::new("domain", Arc::clone(series.domain)),
-                        KeyValue::new("outcome", series.outcome.name()),
-                        KeyValue::new("rule", Arc::clone(series.rule)),
-                    ],
-                );
-            });
-        })
-        .build();
-    let counts = Arc::clone(state);
-    meter
-        .u64_observable_counter(SERIES_OVERFLOW.name)
-        .with_unit(SERIES_OVERFLOW.unit)
-        .with_description(SERIES_OVERFLOW.help)
-        .with_callback(move |observer| observer.observe(counts.decisions.overflowed(), &[]))
-        .build();
-}
-
-fn refused(meter: &Meter, state: &Arc<State>) {
-    let calls = Arc::clone(state);
-    meter
-        .u64_observable_counter(REFUSED.name)
-        .with_unit(REFUSED.unit)
-        .with_description(REFUSED.help)
-        .with_callback(move |observer| {
-            for (code, count) in Code::ALL.iter().zip(&calls.refused_calls) {
-                let count = count.load(Ordering::Relaxed);
-                observer.observe(count, &[KeyValue::new("code", code.name())]);
-            }
-        })
-        .build();
-}
-
-fn policies(meter: &Meter, state: &Arc<State>) {
-    let reloads = Arc::clone(state);
-    meter
-        .u64_observable_counter(POLICY_RELOADS.name)
-        .with_unit(POLICY_RELOADS.unit)
-        .with_description(POLICY_RELOADS.help)
-        .with_callback(move |observer| {
-            for (result, count) in [
-                ("accepted", &reloads.accepted),
-                ("refused", &reloads.refused),
-            ] {
-                let count = count.load(Ordering::Relaxed);
-                observer.observe(count, &[KeyValue::new("result", result)]);
-            }
-        })
-        .build();
-    let loaded = Arc::clone(state);
-    meter
-        .f64_observable_gauge(POLICY_LOADED.name)
-        .with_unit(POLICY_LOADED.unit)
-        .with_description(POLICY_LOADED.help)
-        .with_callback(move |observer| {
-            let at = Duration::from_millis(loaded.loaded_millis.load(Ordering::Relaxed));
-            observer.observe(at.as_secs_f64(), &[]);
-        })
-        .build();
-}
-
-fn build_info(meter: &Meter) {
-    meter
-        .u64_observable_gauge(BUILD_INFO.name)
-        .with_description(BUILD_INFO.help)
-        .with_callback(|observer| {
-            let profile = if cfg!(debug_assertions) {
-                "debug"
-            } else {
-                "release"
-            };
-            observer.observe(
-                1,
-                &[
-                    KeyValue::new("version", env!("CARGO_PKG_VERSION")),
-                    KeyValue::new("profile", profile),
-                    KeyValue::new("os", std::env::consts::OS),
-                    KeyValue::new("arch", std::env::consts::ARCH),
-                ],
-            );
-        })
-        .build();
-}
-
-/// A number of the [`Readings`] that goes up and down. Not exported until they can be read.
-fn gauge(meter: &Meter, state: &Arc<State>, of: Instrument, pick: fn(&Readings) -> u64) {
-    let state = Arc::clone(state);
-    meter
-        .u64_observable_gauge(of.name)
-        .with_unit(of.unit)
-        .with_description(of.help)
-        .with_callback(move |observer| {
-            if let Some(readings) = state.readings() {
-                observer.observe(pick(&readings), &[]);
-            }
-        })
-        .build();
-}
-
-/// A number of the [`Readings`] that only grows. Not exported until they can be read.
-fn counter(meter: &Meter, state: &Arc<State>, of: Instrument, pick: fn(&Readings) -> u64) {
-    let state = Arc::clone(state);
-    meter
-        .u64_observable_counter(of.name)
-        .with_unit(of.unit)
-        .with_description(of.help)
-        .with_callback(move |observer| {
-            if let Some(readings) = state.readings() {
-                observer.observe(pick(&readings), &[]);
-            }
-        })
-        .build();
-}
-
-/// Bucket bounds in seconds: 25 us to 1 s. A decision in memory takes some microseconds, Envoy
-/// gives up after 20 ms by default; both ends of that must be told apart.
-const DURATION_BOUNDS: [f64; 16] = [
-    0.000_025, 0.000_05, 0.000_1, 0.000_2, 0.000_3, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01,
-    0.015, 0.02, 0.05, 0.2, 1.0,
-];
-
-/// Series of any other instrument: a histogram per shard and store is the most, 64 of each of 2.
-const MAX_SERIES_ELSEWHERE: usize = 256;

@@ -12,19 +12,23 @@
 //! root hands over ([`Telemetry::observe`]); this module knows neither store nor server. Nothing
 //! else in Tollgate knows OpenTelemetry or Prometheus.
 
+mod cells;
 mod decisions;
+mod domains;
+mod durations;
 pub mod instruments;
 pub mod logs;
+mod register;
 mod render;
 mod shard;
 mod stores;
+mod words;
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use opentelemetry::KeyValue;
-use opentelemetry::metrics::{BoundHistogram, Histogram, MeterProvider};
+use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::Registry;
 
@@ -32,18 +36,19 @@ pub use render::{CONTENT_TYPE, RenderError};
 
 use crate::clock::Clock;
 use crate::event::{
-    Answered, Code, Decided, Events, FellBack, Meters, Reconciled, Refused, Reloaded, StoreCalled,
-    StoreChanged,
+    Answered, Code, Decided, DecidedBy, Events, FellBack, Meters, Queried, Reconciled, Refused,
+    Reloaded, Served, StoreCalled, StoreChanged,
 };
 use decisions::Decisions;
-use stores::{CallDurations, Stores};
+use domains::Domains;
+use durations::{CallDurations, DecisionDurations, RpcDurations};
+use stores::Stores;
 
 /// Counts what happens, and shows it.
 pub struct Telemetry {
     state: Arc<State>,
-    durations: Histogram<f64>,
-    /// The same histogram, once for each shard, so that no lock is shared by all cores.
-    bound: Box<[OnceLock<BoundHistogram<f64>>]>,
+    decision_durations: DecisionDurations,
+    rpc_durations: RpcDurations,
     call_durations: CallDurations,
     registry: Registry,
     clock: Clock,
@@ -52,12 +57,13 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Nothing counted yet. `clock` dates the policies.
+    /// Nothing counted yet. `clock` dates the policies; `usual_by` is who decides while nothing is
+    /// wrong.
     ///
     /// # Errors
     ///
     /// When the exporter cannot be registered, which would be a mistake in this module.
-    pub fn new(clock: Clock) -> Result<Self, SetUpError> {
+    pub fn new(clock: Clock, usual_by: DecidedBy) -> Result<Self, SetUpError> {
         let shards = shard::count();
         let registry = Registry::new();
         let exporter = opentelemetry_prometheus::exporter()
@@ -68,10 +74,11 @@ impl Telemetry {
             .map_err(|error| SetUpError(error.to_string()))?;
         let provider = SdkMeterProvider::builder()
             .with_reader(exporter)
-            .with_view(instruments::view)
+            .with_view(register::view)
             .build();
         let state = Arc::new(State {
-            decisions: Decisions::new(shards),
+            decisions: Decisions::new(shards, usual_by),
+            domains: Domains::new(shards),
             accepted: AtomicU64::new(0),
             refused_calls: Default::default(),
             refused: AtomicU64::new(0),
@@ -80,18 +87,16 @@ impl Telemetry {
             source: OnceLock::new(),
         });
         let meter = provider.meter("tollgate");
-        let telemetry = Self {
-            durations: instruments::register(&meter, &state),
+        register::register(&meter, &state);
+        Ok(Self {
+            decision_durations: DecisionDurations::new(&meter, shards),
+            rpc_durations: RpcDurations::new(&meter, shards),
             call_durations: CallDurations::new(&meter, shards),
             state,
-            bound: (0..shards).map(|_| OnceLock::new()).collect(),
             registry,
             clock,
             _provider: provider,
-        };
-        // The series exists from the start, so that a rate over it has something to start from.
-        telemetry.duration_of(0);
-        Ok(telemetry)
+        })
     }
 
     /// Sets where the numbers of others come from. Called whenever metrics are rendered, several
@@ -109,15 +114,6 @@ impl Telemetry {
     pub fn render(&self) -> Result<Vec<u8>, RenderError> {
         render::text(&self.registry)
     }
-
-    fn duration_of(&self, shard: usize) -> Option<&BoundHistogram<f64>> {
-        let slot = self.bound.get(shard)?;
-        Some(slot.get_or_init(|| {
-            let shard = i64::try_from(shard).unwrap_or(i64::MAX);
-            self.durations
-                .bind(&[KeyValue::new(instruments::SHARD, shard)])
-        }))
-    }
 }
 
 impl Events for Telemetry {
@@ -126,9 +122,15 @@ impl Events for Telemetry {
     }
 
     fn answered(&self, event: Answered) {
-        if let Some(histogram) = self.duration_of(shard::of_this_thread(self.bound.len())) {
-            histogram.record(event.duration.as_secs_f64());
-        }
+        self.decision_durations.record(event.duration);
+    }
+
+    fn queried(&self, event: Queried) {
+        self.state.domains.queried(event);
+    }
+
+    fn served(&self, event: Served) {
+        self.rpc_durations.record(event.duration, event.ended);
     }
 
     fn refused(&self, event: Refused) {
@@ -147,8 +149,9 @@ impl Events for Telemetry {
         }
     }
 
-    fn store_called(&self, event: StoreCalled) {
+    fn store_called(&self, event: StoreCalled<'_>) {
         self.state.stores.called(event);
+        self.state.domains.called(event);
         self.call_durations.record(event);
     }
 
@@ -167,7 +170,11 @@ impl Events for Telemetry {
 
 /// Domain and rule must come from an operator, never from a request: each pair is kept for good.
 impl Meters for Telemetry {
-    fn meter(&self, domain: &str, rule: &str) -> u32 {
+    fn domain(&self, domain: &str) -> u32 {
+        self.state.domains.number(domain)
+    }
+
+    fn rule(&self, domain: &str, rule: &str) -> u32 {
         self.state.decisions.meter(domain, rule)
     }
 }
@@ -213,6 +220,7 @@ pub struct SetUpError(String);
 /// What the instruments read when they are collected.
 struct State {
     decisions: Decisions,
+    domains: Domains,
     accepted: AtomicU64,
     /// Calls that were refused, by [`Code::index`].
     refused_calls: [AtomicU64; Code::ALL.len()],

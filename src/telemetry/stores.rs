@@ -1,24 +1,23 @@
 //! Calls to the shared stores, counted: per call or rarer, so one cell serves all cores.
-//!
-//! Durations go to a histogram, once for each shard and store, as those of decisions do.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use opentelemetry::KeyValue;
-use opentelemetry::metrics::{BoundHistogram, Histogram, Meter};
+use opentelemetry::metrics::Meter;
 
 use super::instruments::{
-    self, Instrument, SHARD, STORE_CALL_CHECKS, STORE_CALL_QUERIES, STORE_CALLS, STORE_FALLBACKS,
+    Instrument, STORE_CALL_CHECKS, STORE_CALL_QUERIES, STORE_CALLS, STORE_FALLBACKS,
     STORE_RECONCILED, STORE_TRANSITIONS,
 };
-use super::shard;
+use super::words::Words;
 use crate::event::{
-    BreakerState, FallbackReason, FellBack, Reconciled, StoreCalled, StoreChanged, StoreName,
+    BreakerState, FallbackReason, FellBack, Operation, Reconciled, StoreCalled, StoreChanged,
+    StoreName,
 };
 
 /// What was told of the shared stores.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Stores {
     stores: [Store; StoreName::ALL.len()],
     /// By [`FallbackReason::index`].
@@ -27,19 +26,32 @@ pub(super) struct Stores {
     dropped: AtomicU64,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Store {
-    calls: Results,
+    /// By [`Operation::index`].
+    calls: [Results; Operation::ALL.len()],
     checks: AtomicU64,
     queries: AtomicU64,
     /// By [`BreakerState::index`].
     transitions: [AtomicU64; BreakerState::ALL.len()],
 }
 
+/// Calls by how they ended.
+#[derive(Default)]
+struct Results {
+    words: Words<MAX_RESULTS>,
+    counts: [AtomicU64; MAX_RESULTS],
+}
+
 impl Stores {
-    pub(super) fn called(&self, event: StoreCalled) {
+    pub(super) fn called(&self, event: StoreCalled<'_>) {
         if let Some(store) = self.stores.get(event.store.index()) {
-            store.calls.count(event.result);
+            if let Some(results) = store.calls.get(event.operation.index()) {
+                let (place, _) = results.words.place(event.result);
+                if let Some(count) = results.counts.get(place) {
+                    add(count, 1);
+                }
+            }
             add(&store.checks, event.checks);
             add(&store.queries, event.queries);
         }
@@ -69,72 +81,19 @@ impl Stores {
     }
 }
 
-/// Counts by the few words that say how a call ended. They are not listed here, for they are the
-/// store's; each takes the first free place when it is seen first, and keeps it.
-#[derive(Debug, Default)]
-struct Results {
-    places: [(OnceLock<&'static str>, AtomicU64); MOST_RESULTS],
-    /// All that found no place.
-    others: AtomicU64,
-}
-
-impl Results {
-    fn count(&self, result: &'static str) {
-        let place = self
-            .places
-            .iter()
-            .find(|(name, _)| *name.get_or_init(|| result) == result);
-        add(place.map_or(&self.others, |(_, count)| count), 1);
-    }
-
-    /// Those that were seen.
-    fn seen(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        let named = self
-            .places
-            .iter()
-            .map_while(|(name, count)| Some((*name.get()?, count)));
-        let others = std::iter::once((OTHERS, &self.others))
-            .filter(|(_, count)| count.load(Ordering::Relaxed) > 0);
-        named
-            .chain(others)
-            .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
-    }
-}
-
-/// Durations of calls, for each shard and store.
-pub(super) struct CallDurations {
-    histogram: Histogram<f64>,
-    bound: Box<[[OnceLock<BoundHistogram<f64>>; StoreName::ALL.len()]]>,
-}
-
-impl CallDurations {
-    pub(super) fn new(meter: &Meter, shards: usize) -> Self {
-        Self {
-            histogram: instruments::histogram(meter, instruments::STORE_CALL_DURATION),
-            bound: (0..shards).map(|_| Default::default()).collect(),
-        }
-    }
-
-    pub(super) fn record(&self, event: StoreCalled) {
-        let shard = shard::of_this_thread(self.bound.len());
-        let bound = self.bound.get(shard);
-        if let Some(slot) = bound.and_then(|stores| stores.get(event.store.index())) {
-            let bind = || {
-                let shard = i64::try_from(shard).unwrap_or(i64::MAX);
-                let store = KeyValue::new("store", event.store.name());
-                self.histogram.bind(&[KeyValue::new(SHARD, shard), store])
-            };
-            slot.get_or_init(bind).record(event.duration.as_secs_f64());
-        }
-    }
-}
-
 /// Makes every instrument that reads `stores` when it is collected.
 pub(super) fn register(meter: &Meter, stores: &Arc<Stores>) {
     counter(meter, stores, STORE_CALLS, |stores, observe| {
         for (store, counts) in stores.named() {
-            for (result, count) in counts.calls.seen() {
-                observe(count, &[KeyValue::new("result", result), store.clone()]);
+            for (operation, results) in Operation::ALL.iter().zip(&counts.calls) {
+                for (result, count) in results.words.known().zip(&results.counts) {
+                    let count = count.load(Ordering::Relaxed);
+                    if count > 0 {
+                        let operation = KeyValue::new("operation", operation.name());
+                        let result = KeyValue::new("result", result);
+                        observe(count, &[operation, result, store.clone()]);
+                    }
+                }
             }
         }
     });
@@ -192,57 +151,5 @@ fn add(count: &AtomicU64, many: usize) {
     count.fetch_add(many, Ordering::Relaxed);
 }
 
-/// More words than the store has.
-const MOST_RESULTS: usize = 32;
-
-/// The result of calls that ended in too many ways to tell apart.
-const OTHERS: &str = "(other)";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn results_take_places_as_they_come_and_the_rest_share_one() {
-        let results = Results::default();
-        let words: Vec<&'static str> = (0..40)
-            .map(|n| &*Box::leak(format!("result{n}").into_boxed_str()))
-            .collect();
-        for _ in 0..2 {
-            words.iter().for_each(|word| results.count(word));
-        }
-        let seen: Vec<(&str, u64)> = results.seen().collect();
-        assert_eq!(seen.len(), MOST_RESULTS + 1);
-        assert_eq!(seen[0], ("result0", 2));
-        assert_eq!(seen[MOST_RESULTS - 1], ("result31", 2));
-        assert_eq!(seen[MOST_RESULTS], (OTHERS, 16));
-    }
-
-    #[test]
-    fn threads_that_see_a_result_first_at_the_same_time_agree_on_its_place() {
-        let results = Results::default();
-        std::thread::scope(|scope| {
-            for start in 0..4 {
-                let results = &results;
-                scope.spawn(move || {
-                    let words = ["ok", "timeout", "refused", "loading"];
-                    for turn in 0..4_000 {
-                        results.count(words[(start + turn) % 4]);
-                    }
-                });
-            }
-        });
-        let mut seen: Vec<(&str, u64)> = results.seen().collect();
-        seen.sort_unstable();
-        let each = 4_000;
-        assert_eq!(
-            seen,
-            [
-                ("loading", each),
-                ("ok", each),
-                ("refused", each),
-                ("timeout", each)
-            ]
-        );
-    }
-}
+/// Ways for a call to end that are told apart, and one for the rest.
+const MAX_RESULTS: usize = 32;

@@ -2,11 +2,13 @@ use std::time::Duration;
 
 use super::*;
 use crate::clock::Timestamp;
-use crate::event::{BreakerState, FallbackReason, Outcome, StoreName};
+use crate::event::{
+    BreakerState, CallEnd, FallbackReason, Operation, Outcome, QueryResult, StoreName,
+};
 
 fn telemetry() -> Telemetry {
     let noon = Timestamp::from_millis(1_700_000_000_500);
-    Telemetry::new(Clock::manual(noon)).unwrap()
+    Telemetry::new(Clock::manual(noon), DecidedBy::Memory).unwrap()
 }
 
 fn text(telemetry: &Telemetry) -> String {
@@ -34,53 +36,46 @@ const READINGS: Readings = Readings {
     in_flight: 7,
 };
 
-const CALLED: StoreCalled = StoreCalled {
+const CALLED: StoreCalled<'static> = StoreCalled {
     store: StoreName::Main,
+    operation: Operation::Decide,
     result: "ok",
     duration: Duration::from_micros(700),
     queries: 3,
     checks: 5,
+    domains: &[0],
 };
 
-/// Every metric as it is exported, in the order of the text.
-const TYPES: [&str; 25] = [
-    "tollgate_build_info gauge",
-    "tollgate_decision_duration_seconds histogram",
-    "tollgate_decisions_total counter",
-    "tollgate_metric_series_overflow_total counter",
-    "tollgate_policy_loaded_timestamp_seconds gauge",
-    "tollgate_policy_refused gauge",
-    "tollgate_policy_reloads_total counter",
-    "tollgate_policy_rules gauge",
-    "tollgate_requests_in_flight gauge",
-    "tollgate_requests_refused_total counter",
-    "tollgate_settings_refused gauge",
-    "tollgate_store_call_checks_total counter",
-    "tollgate_store_call_duration_seconds histogram",
-    "tollgate_store_call_queries_total counter",
-    "tollgate_store_calls_total counter",
-    "tollgate_store_expired_total counter",
-    "tollgate_store_fallbacks_total counter",
-    "tollgate_store_key_limit gauge",
-    "tollgate_store_keys gauge",
-    "tollgate_store_log_overflows_total counter",
-    "tollgate_store_overflow_decisions_total counter",
-    "tollgate_store_overflow_refunds_total counter",
-    "tollgate_store_overflow_refused_total counter",
-    "tollgate_store_reconciled_total counter",
-    "tollgate_store_transitions_total counter",
-];
+/// A decision that passes.
+fn allowed(meter: u32) -> Decided<'static> {
+    Decided {
+        meter,
+        label: None,
+        outcome: Outcome::Allowed,
+        by: DecidedBy::Memory,
+        near_limit: 0,
+        exceeded: None,
+    }
+}
 
 #[test]
 fn every_metric_has_the_name_that_dashboards_use() {
     let telemetry = telemetry();
     telemetry.observe(|| READINGS);
     telemetry.reloaded(Reloaded { accepted: true });
-    let meter = telemetry.meter("shop", "plan=gold,user_id");
+    let meter = telemetry.rule("shop", "plan=gold,user_id");
     telemetry.decided(Decided {
-        meter,
-        label: None,
         outcome: Outcome::Denied,
+        near_limit: 3,
+        ..allowed(meter)
+    });
+    telemetry.queried(Queried {
+        domain: telemetry.domain("shop"),
+        result: QueryResult::OverLimit,
+    });
+    telemetry.served(Served {
+        duration: Duration::from_micros(700),
+        ended: CallEnd::Answered,
     });
     telemetry.store_called(CALLED);
     let text = text(&telemetry);
@@ -88,11 +83,14 @@ fn every_metric_has_the_name_that_dashboards_use() {
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE "))
         .collect();
-    assert_eq!(types, TYPES);
-    assert_eq!(types.len(), instruments::ALL.len());
+    let mut expected: Vec<String> = instruments::ALL
+        .iter()
+        .map(|of| format!("{} {}", of.prometheus_name(), of.kind.name()))
+        .collect();
+    expected.sort_unstable();
+    assert_eq!(types, expected);
     for instrument in instruments::ALL {
-        let exported = instrument.name.replace('.', "_");
-        let help = format!("# HELP {exported}");
+        let help = format!("# HELP {} ", instrument.prometheus_name());
         let line = text.lines().find(|line| line.starts_with(&help));
         assert!(
             line.is_some_and(|l| l.ends_with(instrument.help)),
@@ -101,7 +99,15 @@ fn every_metric_has_the_name_that_dashboards_use() {
     }
     for (series, expected) in [
         (
-            "tollgate_decisions_total{domain=\"shop\",outcome=\"denied\",rule=\"plan=gold,user_id\"}",
+            "tollgate_decisions_total{domain=\"shop\",outcome=\"denied\",rule=\"plan=gold,user_id\",source=\"memory\"}",
+            1.0,
+        ),
+        (
+            "tollgate_near_limit_hits_total{domain=\"shop\",rule=\"plan=gold,user_id\"}",
+            3.0,
+        ),
+        (
+            "tollgate_requests_total{domain=\"shop\",result=\"over_limit\"}",
             1.0,
         ),
         ("tollgate_metric_series_overflow_total", 0.0),
@@ -201,6 +207,33 @@ fn durations_of_all_threads_are_one_histogram() {
 }
 
 #[test]
+fn calls_are_timed_by_how_they_ended() {
+    let telemetry = telemetry();
+    for ended in [
+        CallEnd::Answered,
+        CallEnd::Answered,
+        CallEnd::Abandoned,
+        CallEnd::Refused(Code::Unavailable),
+    ] {
+        let duration = Duration::from_millis(600);
+        telemetry.served(Served { duration, ended });
+    }
+    let text = text(&telemetry);
+    let method = "rpc_method=\"envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit\"";
+    for (error, code, expected) in [
+        ("", "OK", 2.0),
+        ("error_type=\"CANCELLED\",", "CANCELLED", 1.0),
+        ("error_type=\"UNAVAILABLE\",", "UNAVAILABLE", 1.0),
+    ] {
+        let series = format!(
+            "rpc_server_call_duration_seconds_count{{{error}{method},\
+             rpc_status_code=\"{code}\",rpc_system_name=\"grpc\"}}"
+        );
+        assert_eq!(value(&text, &series), Some(expected), "{series}\n{text}");
+    }
+}
+
+#[test]
 fn calls_to_the_shared_stores_are_counted_by_store_and_result() {
     let telemetry = telemetry();
     assert!(!text(&telemetry).contains("result=\"ok\""));
@@ -226,28 +259,41 @@ fn calls_to_the_shared_stores_are_counted_by_store_and_result() {
     });
     let text = text(&telemetry);
     for (series, expected) in [
-        ("calls_total{result=\"ok\",store=\"main\"}", 8.0),
-        ("calls_total{result=\"timeout\",store=\"main\"}", 4.0),
-        ("calls_total{result=\"ok\",store=\"per_second\"}", 4.0),
+        (
+            "calls_total{operation=\"decide\",result=\"ok\",store=\"main\"}",
+            8.0,
+        ),
+        (
+            "calls_total{operation=\"decide\",result=\"timeout\",store=\"main\"}",
+            4.0,
+        ),
+        (
+            "calls_total{operation=\"decide\",result=\"ok\",store=\"per_second\"}",
+            4.0,
+        ),
         ("call_checks_total{store=\"main\"}", 60.0),
         ("call_checks_total{store=\"per_second\"}", 4.0),
         ("call_queries_total{store=\"main\"}", 36.0),
         ("call_queries_total{store=\"per_second\"}", 4.0),
-        ("call_duration_seconds_count{store=\"main\"}", 12.0),
-        ("call_duration_seconds_count{store=\"per_second\"}", 4.0),
-        (
-            "call_duration_seconds_bucket{store=\"main\",le=\"0.001\"}",
-            8.0,
-        ),
-        (
-            "call_duration_seconds_bucket{store=\"main\",le=\"0.015\"}",
-            12.0,
-        ),
     ] {
         let series = format!("tollgate_store_{series}");
         assert_eq!(value(&text, &series), Some(expected), "{series}\n{text}");
     }
-    let missing = "tollgate_store_calls_total{result=\"timeout\",store=\"per_second\"}";
+    for (error, store, le, expected) in [
+        ("", "main", "0.001", 8.0),
+        ("error_type=\"timeout\",", "main", "0.01", 0.0),
+        ("error_type=\"timeout\",", "main", "0.015", 4.0),
+        ("", "per_second", "+Inf", 4.0),
+    ] {
+        let series = format!(
+            "db_client_operation_duration_seconds_bucket{{db_operation_name=\"EVALSHA\",\
+             db_stored_procedure_name=\"decide\",db_system_name=\"redis\",{error}\
+             store=\"{store}\",le=\"{le}\"}}"
+        );
+        assert_eq!(value(&text, &series), Some(expected), "{series}\n{text}");
+    }
+    let missing =
+        "tollgate_store_calls_total{operation=\"decide\",result=\"timeout\",store=\"per_second\"}";
     assert_eq!(value(&text, missing), None);
 }
 
@@ -321,12 +367,11 @@ fn ten_thousand_series_and_their_overflow_reach_the_text_and_sum_up() {
     let telemetry = telemetry();
     let mut all = 0;
     for rule in 0..2_600 {
-        let meter = telemetry.meter("d", &format!("rule{rule}"));
+        let meter = telemetry.rule("d", &format!("rule{rule}"));
         for outcome in &Outcome::ALL[..4] {
             telemetry.decided(Decided {
-                meter,
-                label: None,
                 outcome: *outcome,
+                ..allowed(meter)
             });
             all += 1;
         }
@@ -352,14 +397,12 @@ fn ten_thousand_series_and_their_overflow_reach_the_text_and_sum_up() {
 #[test]
 fn odd_labels_stay_inside_their_quotes() {
     let telemetry = telemetry();
-    let meter = telemetry.meter("d", "path");
+    let meter = telemetry.rule("d", "path");
     telemetry.decided(Decided {
-        meter,
         label: Some("a\"} 1\nb\\"),
-        outcome: Outcome::Allowed,
+        ..allowed(meter)
     });
     let text = text(&telemetry);
-    let series =
-        "tollgate_decisions_total{domain=\"d\",outcome=\"allowed\",rule=\"a\\\"} 1\\nb\\\\\"}";
+    let series = "tollgate_decisions_total{domain=\"d\",outcome=\"allowed\",rule=\"a\\\"} 1\\nb\\\\\",source=\"memory\"}";
     assert_eq!(value(&text, series), Some(1.0), "{text}");
 }

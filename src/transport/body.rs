@@ -7,11 +7,13 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 
+use super::serving::Serving;
+
 /// One message and the trailers that say OK; nothing; or whatever tonic answers.
 #[derive(Debug)]
 pub(super) enum GrpcBody {
-    Message(Bytes),
-    Trailers,
+    Message(Bytes, Serving),
+    Trailers(Serving),
     Empty,
     Tonic(tonic::body::Body),
 }
@@ -24,11 +26,16 @@ impl Body for GrpcBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        let (frame, next) = match &mut *self {
-            Self::Message(message) => (Frame::data(std::mem::take(message)), Self::Trailers),
-            Self::Trailers => (Frame::trailers(ok()), Self::Empty),
-            Self::Empty => return Poll::Ready(None),
-            Self::Tonic(body) => return Pin::new(body).poll_frame(context),
+        if let Self::Tonic(body) = &mut *self {
+            return Pin::new(body).poll_frame(context);
+        }
+        let (frame, next) = match std::mem::replace(&mut *self, Self::Empty) {
+            Self::Message(message, serving) => (Frame::data(message), Self::Trailers(serving)),
+            Self::Trailers(serving) => {
+                serving.answered();
+                (Frame::trailers(ok()), Self::Empty)
+            }
+            Self::Empty | Self::Tonic(_) => return Poll::Ready(None),
         };
         *self = next;
         Poll::Ready(Some(Ok(frame)))
@@ -36,7 +43,7 @@ impl Body for GrpcBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Message(_) | Self::Trailers => false,
+            Self::Message(..) | Self::Trailers(_) => false,
             Self::Empty => true,
             Self::Tonic(body) => body.is_end_stream(),
         }
@@ -44,8 +51,8 @@ impl Body for GrpcBody {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Message(_) => SizeHint::default(),
-            Self::Trailers | Self::Empty => SizeHint::with_exact(0),
+            Self::Message(..) => SizeHint::default(),
+            Self::Trailers(_) | Self::Empty => SizeHint::with_exact(0),
             Self::Tonic(body) => body.size_hint(),
         }
     }

@@ -14,13 +14,14 @@ use tokio::time::Instant;
 
 use super::body::{GRPC_MESSAGE, GRPC_STATUS, GrpcBody};
 use super::routes::Routes;
+use super::serving::Serving;
 use super::status::Status;
 use super::{Service, census, convert, deadline, frame, wire};
 use crate::clock::Stopwatch;
 use crate::event::Answered;
 use crate::limiter::Refusal;
 use crate::pipeline::Begun;
-use crate::store::Lane;
+use crate::store::{Asked, Lane};
 
 /// What `read` brings, if it comes within `patience`. What is there already, as with Envoy, needs no
 /// timer.
@@ -63,16 +64,18 @@ impl Calls {
         if !is_grpc(&request) {
             return Ok(unsupported_media_type());
         }
+        let serving = Serving::new(self);
+        let calls = serving.calls();
         let patience = deadline::patience(request.headers());
-        Ok(
-            match self.should_rate_limit(request.into_body(), patience).await {
-                Ok(message) => answer(GrpcBody::Message(message)),
-                Err(status) => {
-                    self.service.note_refused(&status);
-                    refuse(&status)
-                }
-            },
-        )
+        let answered = calls.should_rate_limit(request.into_body(), patience);
+        Ok(match answered.await {
+            Ok(message) => answer(GrpcBody::Message(message, serving)),
+            Err(status) => {
+                calls.service.note_refused(&status);
+                serving.refused(status.code);
+                refuse(&status)
+            }
+        })
     }
 
     async fn should_rate_limit<B>(&self, body: B, patience: Duration) -> Result<Bytes, Status>
@@ -160,10 +163,18 @@ impl Service {
         let answer = match snapshot.begin(&query)? {
             Begun::Answered(answer) => answer,
             Begun::Asking(asking) => {
-                let decided = lane
-                    .decide(asking.checks().into(), asking.enforce(), due)
-                    .await;
-                asking.finish(&query, &decided.map_err(Refusal::from)?)
+                let asked = Asked {
+                    checks: asking.checks().into(),
+                    enforce: asking.enforce(),
+                    domain: asking.domain(),
+                };
+                match lane.decide(asked, due).await {
+                    Ok(decision) => asking.finish(&query, &decision),
+                    Err(unavailable) => {
+                        asking.fail();
+                        return Err(Refusal::from(unavailable).into());
+                    }
+                }
             }
         };
         Ok(convert::response(&query, &answer, self.response))

@@ -23,6 +23,7 @@ mod metadata;
 mod refusals;
 mod routes;
 pub mod server;
+mod serving;
 mod status;
 mod verdicts;
 pub mod wire;

@@ -101,11 +101,11 @@ async fn metrics_count_decisions_by_rule_and_outcome() {
     let (status, text) = harness.get("/metrics").await;
     assert_eq!(status, 200);
     for line in [
-        r#"tollgate_decisions_total{domain="shop",outcome="allowed",rule="user"} 1"#,
-        r#"tollgate_decisions_total{domain="shop",outcome="denied",rule="user"} 2"#,
-        r#"tollgate_decisions_total{domain="shop",outcome="unlimited",rule="plan=gold"} 1"#,
-        r#"tollgate_decisions_total{domain="shop",outcome="unmatched",rule="(unmatched)"} 1"#,
-        r#"tollgate_decisions_total{domain="(unknown)",outcome="unmatched",rule="(unmatched)"} 1"#,
+        r#"tollgate_decisions_total{domain="shop",outcome="allowed",rule="user",source="memory"} 1"#,
+        r#"tollgate_decisions_total{domain="shop",outcome="denied",rule="user",source="memory"} 2"#,
+        r#"tollgate_decisions_total{domain="shop",outcome="allowed",rule="plan=gold",source="unlimited"} 1"#,
+        r#"tollgate_decisions_total{domain="shop",outcome="allowed",rule="(unmatched)",source="unmatched"} 1"#,
+        r#"tollgate_decisions_total{domain="(unknown)",outcome="allowed",rule="(unmatched)",source="unmatched"} 1"#,
         "tollgate_store_keys 1",
         "tollgate_requests_in_flight 0",
     ] {

@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::future::join_all;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 
 use super::queue::{Missed, Task, Waiting};
 use super::{
     Call, Connection, DECIDE, Failure, FailureClass, Full, HEARTBEAT, Heartbeat, Mode, Place,
     Reached, Reaction, RedisStore, Reply, Role, connect, decode, now,
 };
-use crate::event::StoreCalled;
+use crate::event::{Operation, StoreCalled};
 use crate::model::Key;
 
 /// A connection that serves.
@@ -189,6 +190,7 @@ impl Line {
         });
         self.store.note_call(StoreCalled {
             store: config.name,
+            operation: Operation::Decide,
             result: match &decided {
                 Ok(_) => "ok",
                 Err(failure) => failure.class.name(),
@@ -196,6 +198,7 @@ impl Line {
             duration: took,
             queries: batch.len(),
             checks: call.checks(),
+            domains: &domains(&batch),
         });
         let (result, again) = match decided {
             Ok(decisions) => {
@@ -233,7 +236,7 @@ impl Line {
         for waiting in batch {
             let checks = &waiting.work.checks;
             let written: Result<(), Full> = match waiting.work.task {
-                Task::Decide { enforce } => call.push(checks, enforce),
+                Task::Decide { enforce, .. } => call.push(checks, enforce),
                 Task::GiveBack(at) => call.give_back(checks, at),
                 Task::Land(at) => call.land(checks, at),
                 Task::Try => call.attempt(checks),
@@ -306,6 +309,19 @@ fn hand_back(batch: Vec<Waiting>, failure: &Failure) -> Vec<Waiting> {
         }
     }
     again
+}
+
+/// The domains of a call's queries, each once.
+fn domains(batch: &[Waiting]) -> SmallVec<[u32; 8]> {
+    let mut domains = SmallVec::new();
+    for waiting in batch {
+        if let Task::Decide { domain, .. } = waiting.work.task
+            && !domains.contains(&domain)
+        {
+            domains.push(domain);
+        }
+    }
+    domains
 }
 
 /// As long as the most patient caller waits; where there is none, as long as the work may take.

@@ -39,6 +39,8 @@ pub(crate) enum Task {
     Decide {
         /// Whether anything is denied at all.
         enforce: bool,
+        /// Where queries of its domain are counted.
+        domain: u32,
     },
     /// Take back what was charged then.
     GiveBack(Timestamp),
@@ -223,7 +225,10 @@ mod tests {
         let (reply, receiver) = oneshot::channel();
         let work = Work {
             checks: vec![one; checks].into(),
-            task: Task::Decide { enforce: true },
+            task: Task::Decide {
+                enforce: true,
+                domain: 0,
+            },
             slot,
             due,
         };

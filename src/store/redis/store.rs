@@ -244,7 +244,7 @@ impl RedisStore {
     }
 
     /// A call has ended.
-    pub(super) fn note_call(&self, call: StoreCalled) {
+    pub(super) fn note_call(&self, call: StoreCalled<'_>) {
         self.events.store_called(call);
     }
 

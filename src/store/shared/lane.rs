@@ -8,6 +8,17 @@ use super::{SharedStore, Unasked, Unavailable};
 use crate::model::{Check, Decision, Verdict, Verdicts};
 use crate::store::redis::{Failure, Links, Place, Task, Work, now};
 
+/// A query, as the store is asked.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// What it is about.
+    pub checks: Arc<[Check]>,
+    /// Whether anything is denied at all.
+    pub enforce: bool,
+    /// Where queries of its domain are counted.
+    pub domain: u32,
+}
+
 /// One core's way to the shared store. Made on the runtime of that core; clones share it.
 #[derive(Clone, Debug)]
 pub struct Lane(pub(super) Arc<Inner>);
@@ -51,14 +62,9 @@ impl Lane {
     /// # Errors
     /// If the store cannot be asked in time and a rule wants that to be an error. Nobody was
     /// charged then, unless by a call that nobody has heard of since.
-    pub async fn decide(
-        &self,
-        checks: Arc<[Check]>,
-        enforce: bool,
-        due: Instant,
-    ) -> Result<Decision, Unavailable> {
+    pub async fn decide(&self, asked: Asked, due: Instant) -> Result<Decision, Unavailable> {
         let inner = &self.0;
-        let Some((first, rest)) = checks.split_first() else {
+        let Some((first, rest)) = asked.checks.split_first() else {
             return Ok(Decision {
                 verdicts: Verdicts::new(),
                 denied: false,
@@ -67,20 +73,26 @@ impl Lane {
         let site = inner.site(first);
         if rest.iter().any(|check| inner.site(check) != site) {
             // In a task of its own: a caller who goes leaves nothing half done.
-            let decided = parted::decide(Arc::clone(inner), checks, enforce, due);
+            let decided = parted::decide(Arc::clone(inner), asked, due);
             return match tokio::spawn(decided).await {
                 Ok(decided) => decided,
                 // The runtime ends.
                 Err(_aborted) => Err(Unavailable(Unasked::Gone)),
             };
         }
-        let task = Task::Decide { enforce };
-        match inner.ask(site, Arc::clone(&checks), task, due).await {
+        let Asked {
+            checks, enforce, ..
+        } = &asked;
+        let task = Task::Decide {
+            enforce: *enforce,
+            domain: asked.domain,
+        };
+        match inner.ask(site, Arc::clone(checks), task, due).await {
             Ok(decision) => {
-                inner.shared.local.observe(&checks, &decision.verdicts);
+                inner.shared.local.observe(checks, &decision.verdicts);
                 Ok(decision)
             }
-            Err(why) => inner.shared.without(&checks, enforce, why),
+            Err(why) => inner.shared.without(checks, *enforce, why),
         }
     }
 

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use keeper::Keeper;
-pub use lane::Lane;
+pub use lane::{Asked, Lane};
 use parts::{Part, Tally, split};
 
 use crate::clock::Timestamp;

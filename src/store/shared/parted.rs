@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use tokio::time::timeout_at;
 
-use super::lane::{Inner, Site};
+use super::lane::{Asked, Inner, Site};
 use super::parts::{Part, Tally, split};
 use super::{Unasked, Unavailable};
 use crate::algorithm::lands;
@@ -34,7 +34,7 @@ use crate::store::redis::{Place, Task, now};
 struct Parted<'q> {
     lane: &'q Inner,
     due: Instant,
-    enforce: bool,
+    asked: &'q Asked,
     tally: Tally<'q>,
     /// What a server has decided, and what it charged is not given back yet.
     decided: Vec<Decided<'q>>,
@@ -52,12 +52,12 @@ struct Decided<'q> {
 /// Decides a query whose checks do not lie together.
 pub(super) async fn decide(
     lane: Arc<Inner>,
-    checks: Arc<[Check]>,
-    enforce: bool,
+    asked: Asked,
     due: Instant,
 ) -> Result<Decision, Unavailable> {
-    let parts = split(&checks, |check| lane.site(check));
-    let mut parted = Parted::new(&lane, &checks, enforce, due);
+    let checks = &asked.checks;
+    let parts = split(checks, |check| lane.site(check));
+    let mut parted = Parted::new(&lane, &asked, due);
     parted.ask(&parts).await;
     if let Err(unavailable) = parted.decide_rest() {
         parted.give_back().await;
@@ -73,12 +73,11 @@ pub(super) async fn decide(
         .decided
         .iter()
         .any(|decided| !decided.part.to_give_back(&decided.decision).is_empty());
-    let again = Arc::clone(&checks);
     let in_the_way = repeatable && charged;
     let denied = parted.tally.clone();
     parted.give_back().await;
     if in_the_way && would_pass(&lane, &parts, denied, due).await && now() < due {
-        let mut again = Parted::new(&lane, &again, enforce, due);
+        let mut again = Parted::new(&lane, &asked, due);
         if again.ask_in_order(&parts).await {
             return Ok(again.pass());
         }
@@ -88,12 +87,12 @@ pub(super) async fn decide(
 }
 
 impl<'q> Parted<'q> {
-    fn new(lane: &'q Inner, checks: &'q [Check], enforce: bool, due: Instant) -> Self {
+    fn new(lane: &'q Inner, asked: &'q Asked, due: Instant) -> Self {
         Self {
             lane,
             due,
-            enforce,
-            tally: Tally::new(checks),
+            asked,
+            tally: Tally::new(&asked.checks),
             decided: Vec::new(),
             unasked: Vec::new(),
         }
@@ -127,7 +126,8 @@ impl<'q> Parted<'q> {
     async fn ask_one(&self, part: &'q Part<Site>) -> Result<Decided<'q>, Unasked> {
         let by = self.lane.server(part.place);
         let task = Task::Decide {
-            enforce: self.enforce,
+            enforce: self.asked.enforce,
+            domain: self.asked.domain,
         };
         let checks = Arc::clone(&part.checks);
         let decision = self.lane.ask(part.place, checks, task, self.due).await?;
@@ -151,7 +151,7 @@ impl<'q> Parted<'q> {
         }
         let mut here = Vec::new();
         for (part, why) in &self.unasked {
-            let decision = shared.without(&part.checks, self.enforce, *why)?;
+            let decision = shared.without(&part.checks, self.asked.enforce, *why)?;
             self.tally.fill(part, &decision.verdicts);
             here.push((*part, decision));
         }
@@ -164,7 +164,7 @@ impl<'q> Parted<'q> {
     }
 
     fn is_denied(&self) -> bool {
-        self.enforce && self.tally.denies()
+        self.asked.enforce && self.tally.denies()
     }
 
     /// The query passes: what was charged stays.

@@ -1,51 +1,63 @@
 //! Counts of decisions: an index into cells of the thread's own shard, and nothing else.
 //!
-//! Every (domain, rule) has a row of eight cells, one per [`Outcome`], in every shard. `meter`
-//! numbers the rows and makes their cells before the rule takes effect, so counting is one relaxed
-//! addition to a cache line that no other core writes to: no lock, no allocation, no text.
-//! Whoever collects sums over the shards.
+//! Every (domain, rule) has a row of cells in every shard, one for each way a decision can end: how,
+//! and who said so ([`Slot`]). The usual ones share a cache line; those for trouble (the store away,
+//! the table full) are made when they are first needed. `meter` numbers the rows and makes their
+//! cells before the rule takes effect, so counting is one relaxed addition to a cache line that no
+//! other core writes to: no lock, no allocation, no text. Whoever collects sums over the shards.
 //!
 //! Everything is capped, and nothing is lost by it: a rule beyond [`MAX_ROWS`], or a series (rule
-//! and outcome) beyond [`MAX_SERIES`], is summed under the rule `(other)`; a label beyond its caps
-//! is counted under its rule's own path. A series that was exported once stays exported, so no
-//! counter ever goes backwards.
+//! and slot) beyond [`MAX_SERIES`], is summed under the rule `(other)`; a label beyond its caps is
+//! counted under its rule's own path. A series that was exported once stays exported, so no counter
+//! ever goes backwards.
+
+mod slot;
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::shard;
-use crate::event::{Decided, Outcome};
+use super::cells::Cells;
+use crate::event::{Decided, DecidedBy};
+pub(super) use slot::Slot;
 
 /// All counts of decisions.
 pub(super) struct Decisions {
-    shards: Box<[Shard]>,
+    /// Who decides as a rule: what it says has cells in the usual line.
+    usual_by: DecidedBy,
+    usual: Cells<{ slot::USUAL }>,
+    rare: Cells<{ slot::RARE }>,
     names: Mutex<Names>,
     /// By meter: the rows of its labels.
     labels: Box<[OnceLock<ArcSwap<Labels>>]>,
     labels_full: AtomicBool,
+    /// Decisions whose label had no row.
+    labels_folded: Cells<1>,
 }
 
 /// One count, as it is exported.
 pub(super) struct Series<'a> {
     pub(super) domain: &'a Arc<str>,
     pub(super) rule: &'a Arc<str>,
-    pub(super) outcome: Outcome,
+    pub(super) slot: Slot,
     pub(super) count: u64,
 }
 
 impl Decisions {
-    /// Nothing counted, in so many shards (a power of two).
-    pub(super) fn new(shards: usize) -> Self {
+    /// Nothing counted, in so many shards (a power of two). `usual_by` is who decides as a rule.
+    pub(super) fn new(shards: usize, usual_by: DecidedBy) -> Self {
         let decisions = Self {
-            shards: (0..shards).map(|_| Shard::default()).collect(),
+            usual_by,
+            usual: Cells::new(shards, MAX_ROWS),
+            rare: Cells::new(shards, MAX_ROWS),
             names: Mutex::new(Names::default()),
             labels: (0..MAX_ROWS).map(|_| OnceLock::new()).collect(),
             labels_full: AtomicBool::new(false),
+            labels_folded: Cells::new(shards, 1),
         };
         // Takes the row OVERFLOW, being the first.
         decisions.meter(OTHER, OTHER);
@@ -60,21 +72,31 @@ impl Decisions {
 
     /// Counts one decision.
     pub(super) fn count(&self, event: Decided<'_>) {
-        let Some(shard) = self.shards.get(shard::of_this_thread(self.shards.len())) else {
-            return;
-        };
         let row = match event.label {
             None => Some(event.meter),
             Some(label) => self.label_row(event.meter, label),
         };
         if row.is_none() && event.meter != OVERFLOW {
-            shard.labels_folded.fetch_add(1, Ordering::Relaxed);
+            self.labels_folded.add_making(0, 0, 1);
         }
         let row = row.unwrap_or(event.meter);
-        if let Some(cell) = shard.cell(row, event.outcome) {
-            cell.fetch_add(1, Ordering::Relaxed);
-        } else if let Some(cell) = shard.cell(OVERFLOW, event.outcome) {
-            cell.fetch_add(1, Ordering::Relaxed);
+        self.add(row, Slot::new(event.outcome, event.by), 1);
+        if event.near_limit > 0 {
+            self.add(row, Slot::NearLimit, event.near_limit);
+        }
+    }
+
+    fn add(&self, row: u32, slot: Slot, count: u64) {
+        match slot.usual(self.usual_by) {
+            Some(cell) => {
+                if !self.usual.add(row, cell, count) {
+                    self.usual.add(OVERFLOW, cell, count);
+                }
+            }
+            None => {
+                let row = if self.usual.has(row) { row } else { OVERFLOW };
+                self.rare.add_making(row, slot.rare(), count);
+            }
         }
     }
 
@@ -83,11 +105,11 @@ impl Decisions {
         let mut names = self.names.lock();
         let rest = self.sum(&mut names, &mut each);
         if let Some(Name { domain, rule, .. }) = names.rows.first() {
-            for (outcome, count) in rest.into_iter().filter(|(_, count)| *count > 0) {
+            for (slot, count) in rest.into_iter().filter(|(_, count)| *count > 0) {
                 each(Series {
                     domain,
                     rule,
-                    outcome,
+                    slot,
                     count,
                 });
             }
@@ -97,21 +119,23 @@ impl Decisions {
     /// Decisions that a cap has put elsewhere than under their own name.
     pub(super) fn overflowed(&self) -> u64 {
         let rest = self.sum(&mut self.names.lock(), &mut |_| ());
-        let folded = self.shards.iter().map(|s| &s.labels_folded);
         rest.into_iter()
+            .filter(|(slot, _)| *slot != Slot::NearLimit)
             .map(|(_, count)| count)
-            .chain(folded.map(|f| f.load(Ordering::Relaxed)))
+            .chain([self.labels_folded.total(0, 0)])
             .fold(0, u64::saturating_add)
     }
 
     /// Hands over the series that have a name, and returns the sums of those that have none.
-    fn sum(&self, names: &mut Names, each: &mut impl FnMut(Series<'_>)) -> [(Outcome, u64); 8] {
-        let mut rest = Outcome::ALL.map(|outcome| (outcome, self.total(OVERFLOW, outcome)));
+    fn sum(&self, names: &mut Names, each: &mut impl FnMut(Series<'_>)) -> Vec<(Slot, u64)> {
+        let slots = Slot::all();
+        let of_overflow = |slot| (slot, self.total(OVERFLOW, slot));
+        let mut rest: Vec<(Slot, u64)> = slots.map(of_overflow).collect();
         let mut series = names.series;
         for (row, name) in (0..).zip(&mut names.rows).skip(1) {
-            for (outcome, folded) in &mut rest {
-                let count = self.total(row, *outcome);
-                let bit = 1 << outcome.index();
+            for (slot, folded) in &mut rest {
+                let count = self.total(row, *slot);
+                let bit = slot.bit();
                 if count > 0 && name.exported & bit == 0 && series < MAX_SERIES {
                     name.exported |= bit;
                     series = series.saturating_add(1);
@@ -120,7 +144,7 @@ impl Decisions {
                     each(Series {
                         domain: &name.domain,
                         rule: &name.rule,
-                        outcome: *outcome,
+                        slot: *slot,
                         count,
                     });
                 } else {
@@ -132,12 +156,11 @@ impl Decisions {
         rest
     }
 
-    fn total(&self, row: u32, outcome: Outcome) -> u64 {
-        self.shards
-            .iter()
-            .filter_map(|shard| shard.cell(row, outcome))
-            .map(|cell| cell.load(Ordering::Relaxed))
-            .fold(0, u64::saturating_add)
+    fn total(&self, row: u32, slot: Slot) -> u64 {
+        match slot.usual(self.usual_by) {
+            Some(cell) => self.usual.total(row, cell),
+            None => self.rare.total(row, slot.rare()),
+        }
     }
 
     /// The row of a label of a rule; none if it has none and cannot get one.
@@ -185,9 +208,7 @@ impl Decisions {
         }
         let slot = self.labels.get(names.rows.len())?;
         let row = u32::try_from(names.rows.len()).ok()?;
-        for shard in &self.shards {
-            shard.make(row);
-        }
+        self.usual.make(row);
         slot.get_or_init(ArcSwap::default);
         let (domain, rule): (Arc<str>, Arc<str>) = (Arc::from(domain), Arc::from(rule));
         let rules = names.by_name.entry(Arc::clone(&domain)).or_default();
@@ -216,52 +237,12 @@ struct Names {
 struct Name {
     domain: Arc<str>,
     rule: Arc<str>,
-    /// A bit for each outcome that is a series of its own.
-    exported: u8,
+    /// A bit for each slot that is a series of its own.
+    exported: u64,
 }
 
 /// Label to row. Replaced as a whole when one is added, so that readers need no lock.
 type Labels = HashMap<Arc<str>, u32>;
-
-/// What the threads of one core write to.
-struct Shard {
-    /// Cells of [`CHUNK`] rows each, made together.
-    chunks: Box<[OnceLock<Box<[Row]>>]>,
-    labels_folded: AtomicU64,
-}
-
-impl Default for Shard {
-    fn default() -> Self {
-        Self {
-            chunks: (0..MAX_ROWS.div_ceil(CHUNK))
-                .map(|_| OnceLock::new())
-                .collect(),
-            labels_folded: AtomicU64::new(0),
-        }
-    }
-}
-
-impl Shard {
-    fn cell(&self, row: u32, outcome: Outcome) -> Option<&AtomicU64> {
-        let row = usize::try_from(row).ok()?;
-        let chunk = self.chunks.get(row / CHUNK)?.get()?;
-        chunk.get(row % CHUNK)?.0.get(outcome.index())
-    }
-
-    fn make(&self, row: u32) {
-        let chunk = usize::try_from(row)
-            .ok()
-            .and_then(|row| self.chunks.get(row / CHUNK));
-        if let Some(chunk) = chunk {
-            chunk.get_or_init(|| (0..CHUNK).map(|_| Row::default()).collect());
-        }
-    }
-}
-
-/// A cache line of counts, by [`Outcome::index`].
-#[derive(Default)]
-#[repr(align(64))]
-struct Row([AtomicU64; 8]);
 
 fn clipped(label: &str) -> &str {
     label
@@ -269,7 +250,7 @@ fn clipped(label: &str) -> &str {
         .unwrap_or(label)
 }
 
-/// Most series (rule and outcome) that are exported by name.
+/// Most series (rule and slot) that are exported by name.
 pub(super) const MAX_SERIES: usize = 10_000;
 
 /// Most rows, rules and labels together.
@@ -289,9 +270,6 @@ pub(super) const OTHER: &str = "(other)";
 
 /// The row of everything that has none.
 const OVERFLOW: u32 = 0;
-
-/// Rows that are made together: a page of cells.
-const CHUNK: usize = 64;
 
 #[cfg(test)]
 mod tests;

@@ -1,12 +1,20 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::event::Outcome;
+
+fn new(shards: usize) -> Decisions {
+    Decisions::new(shards, DecidedBy::Memory)
+}
 
 fn charge(decisions: &Decisions, meter: u32, label: Option<&str>, outcome: Outcome) {
     decisions.count(Decided {
         meter,
         label,
         outcome,
+        by: DecidedBy::Memory,
+        near_limit: 0,
+        exceeded: None,
     });
 }
 
@@ -17,7 +25,10 @@ fn exported(decisions: &Decisions) -> BTreeMap<(String, String, &'static str), u
         let name = (
             series.domain.to_string(),
             series.rule.to_string(),
-            series.outcome.name(),
+            match series.slot {
+                Slot::Decided(outcome, _) => outcome.name(),
+                Slot::NearLimit => "near_limit",
+            },
         );
         let twice = all.insert(name, series.count);
         assert_eq!(twice, None, "{}", series.rule);
@@ -35,7 +46,7 @@ fn count_of(decisions: &Decisions, rule: &str, outcome: Outcome) -> u64 {
 
 #[test]
 fn counts_of_all_threads_are_summed() {
-    let decisions = Decisions::new(4);
+    let decisions = new(4);
     let meter = decisions.meter("shop", "user_id");
     std::thread::scope(|scope| {
         for _ in 0..8 {
@@ -49,12 +60,12 @@ fn counts_of_all_threads_are_summed() {
     });
     let all = exported(&decisions);
     assert_eq!(all.len(), Outcome::ALL.len());
-    assert!(all.values().all(|count| *count == 1_000), "{all:?}");
+    assert!(all.values().all(|count| *count == 1_600), "{all:?}");
 }
 
 #[test]
 fn only_what_has_counted_is_exported() {
-    let decisions = Decisions::new(2);
+    let decisions = new(2);
     assert!(exported(&decisions).is_empty());
     let meter = decisions.meter("shop", "user_id");
     assert!(exported(&decisions).is_empty());
@@ -65,7 +76,7 @@ fn only_what_has_counted_is_exported() {
 
 #[test]
 fn the_same_rule_keeps_its_number_and_its_count() {
-    let decisions = Decisions::new(2);
+    let decisions = new(2);
     let first = decisions.meter("shop", "user_id");
     charge(&decisions, first, None, Outcome::Allowed);
     assert_ne!(decisions.meter("shop", "plan"), first);
@@ -76,7 +87,7 @@ fn the_same_rule_keeps_its_number_and_its_count() {
 
 #[test]
 fn rules_beyond_the_cap_are_summed_and_none_is_lost() {
-    let decisions = Decisions::new(2);
+    let decisions = new(2);
     let rules: Vec<u32> = (0..MAX_ROWS + 50)
         .map(|i| decisions.meter("d", &format!("rule{i}")))
         .collect();
@@ -92,7 +103,7 @@ fn rules_beyond_the_cap_are_summed_and_none_is_lost() {
 
 #[test]
 fn series_beyond_the_cap_are_summed_and_never_go_backwards() {
-    let decisions = Decisions::new(2);
+    let decisions = new(2);
     let rules: Vec<u32> = (0..5_000)
         .map(|i| decisions.meter("d", &format!("rule{i}")))
         .collect();
@@ -116,7 +127,7 @@ fn series_beyond_the_cap_are_summed_and_never_go_backwards() {
 
 #[test]
 fn a_number_that_nobody_gave_is_counted_as_other() {
-    let decisions = Decisions::new(2);
+    let decisions = new(2);
     charge(&decisions, 77, None, Outcome::Denied);
     charge(&decisions, u32::MAX, Some("x"), Outcome::Denied);
     let one = [((OTHER.into(), OTHER.into(), "denied"), 2)];
@@ -126,7 +137,7 @@ fn a_number_that_nobody_gave_is_counted_as_other() {
 
 #[test]
 fn a_label_is_the_rule_of_its_series() {
-    let decisions = Decisions::new(2);
+    let decisions = new(2);
     let meter = decisions.meter("shop", "user_id");
     for label in ["user_id=alice", "user_id=bob", "user_id=alice"] {
         charge(&decisions, meter, Some(label), Outcome::Allowed);
@@ -141,7 +152,7 @@ fn a_label_is_the_rule_of_its_series() {
 
 #[test]
 fn a_label_that_reads_like_a_rule_shares_its_series() {
-    let decisions = Decisions::new(2);
+    let decisions = new(2);
     let plain = decisions.meter("shop", "user_id=alice");
     let detailed = decisions.meter("shop", "user_id");
     charge(&decisions, plain, None, Outcome::Allowed);
@@ -157,7 +168,7 @@ fn a_label_that_reads_like_a_rule_shares_its_series() {
 
 #[test]
 fn labels_beyond_the_cap_of_a_rule_are_counted_under_its_path() {
-    let decisions = Decisions::new(2);
+    let decisions = new(2);
     let meter = decisions.meter("shop", "user_id");
     for i in 0..MAX_LABELS_PER_RULE + 25 {
         charge(
@@ -176,7 +187,7 @@ fn labels_beyond_the_cap_of_a_rule_are_counted_under_its_path() {
 
 #[test]
 fn labels_never_crowd_out_a_rule() {
-    let decisions = Decisions::new(1);
+    let decisions = new(1);
     for rule in 0..6 {
         let meter = decisions.meter("d", &format!("rule{rule}"));
         for i in 0..MAX_LABELS_PER_RULE {
@@ -198,7 +209,7 @@ fn labels_never_crowd_out_a_rule() {
 
 #[test]
 fn a_long_label_is_cut_between_characters() {
-    let decisions = Decisions::new(2);
+    let decisions = new(2);
     let meter = decisions.meter("d", "path");
     let long = format!("{}é{}", "x".repeat(MAX_LABEL_LEN - 1), "y".repeat(9_000));
     charge(&decisions, meter, Some(&long), Outcome::Allowed);
@@ -208,7 +219,7 @@ fn a_long_label_is_cut_between_characters() {
 
 #[test]
 fn labels_counted_by_many_threads_at_once_are_summed() {
-    let decisions = Decisions::new(4);
+    let decisions = new(4);
     let meter = decisions.meter("d", "user");
     std::thread::scope(|scope| {
         for _ in 0..4 {
@@ -230,4 +241,56 @@ fn labels_counted_by_many_threads_at_once_are_summed() {
         "{all:?}"
     );
     assert_eq!(named.count(), 50);
+}
+
+#[test]
+fn who_decided_is_told_apart_and_those_who_seldom_do_are_counted_too() {
+    let decisions = Decisions::new(2, DecidedBy::Store);
+    let meter = decisions.meter("shop", "user_id");
+    for by in DecidedBy::ALL {
+        for outcome in Outcome::ALL {
+            decisions.count(Decided {
+                meter,
+                label: None,
+                outcome,
+                by,
+                near_limit: 0,
+                exceeded: None,
+            });
+        }
+    }
+    let mut seen = Vec::new();
+    decisions.visit(|series| seen.push((series.slot, series.count)));
+    let of = |slot| seen.iter().filter(|(told, _)| *told == slot).count();
+    for by in DecidedBy::ALL {
+        let counted = !matches!(
+            by,
+            DecidedBy::Replaced | DecidedBy::Unlimited | DecidedBy::Unmatched
+        );
+        assert_eq!(of(Slot::Decided(Outcome::Allowed, by)), 1, "{by:?}");
+        let denied = of(Slot::Decided(Outcome::Denied, by));
+        assert_eq!(denied, usize::from(counted), "{by:?}");
+    }
+    assert_eq!(seen.iter().map(|(_, count)| count).sum::<u64>(), 45);
+}
+
+#[test]
+fn hits_near_the_limit_are_no_decisions() {
+    let decisions = new(2);
+    let meter = decisions.meter("shop", "user_id");
+    let near = Decided {
+        meter,
+        label: None,
+        outcome: Outcome::Allowed,
+        by: DecidedBy::Memory,
+        near_limit: 7,
+        exceeded: None,
+    };
+    decisions.count(near);
+    decisions.count(near);
+    let mut seen = Vec::new();
+    decisions.visit(|series| seen.push((series.slot, series.count)));
+    assert!(seen.contains(&(Slot::NearLimit, 14)), "{seen:?}");
+    assert_eq!(seen.len(), 2);
+    assert_eq!(decisions.overflowed(), 0);
 }

@@ -2,8 +2,8 @@
 
 use parking_lot::Mutex;
 use tollgate::event::{
-    Answered, BreakerState, Decided, Events, FallbackReason, FellBack, Reconciled, Refused,
-    Reloaded, StoreCalled, StoreChanged,
+    Answered, BreakerState, Decided, Events, FallbackReason, FellBack, Operation, Queried,
+    Reconciled, Refused, Reloaded, Served, StoreCalled, StoreChanged,
 };
 
 /// What was told so far.
@@ -54,11 +54,16 @@ impl Recorder {
 
 impl Events for Recorder {
     fn decided(&self, _: Decided<'_>) {}
+    fn queried(&self, _: Queried) {}
     fn answered(&self, _: Answered) {}
+    fn served(&self, _: Served) {}
     fn refused(&self, _: Refused) {}
     fn reloaded(&self, _: Reloaded) {}
 
-    fn store_called(&self, call: StoreCalled) {
+    fn store_called(&self, call: StoreCalled<'_>) {
+        if call.operation != Operation::Decide {
+            return;
+        }
         self.0.lock().calls.push((call.result, call.queries));
     }
 

@@ -10,7 +10,7 @@ use tollgate::event::{BreakerState, FallbackReason, StoreName};
 use tollgate::model::{Algorithm, Check, Decision, Hits, OnStoreFailure, Source, Verdict};
 use tollgate::store::redis::{Access, RedisConfig, RedisStore, Site};
 use tollgate::store::{
-    BreakerConfig, DeadlineConfig, FleetConfig, Lane, LocalConfig, LocalStore, SharedConfig,
+    Asked, BreakerConfig, DeadlineConfig, FleetConfig, Lane, LocalConfig, LocalStore, SharedConfig,
     SharedStore, Unavailable,
 };
 
@@ -133,9 +133,12 @@ impl Rig {
         checks: &[Check],
         patience: Duration,
     ) -> Result<Decision, Unavailable> {
-        self.lane
-            .decide(checks.into(), true, now() + patience)
-            .await
+        let asked = Asked {
+            checks: checks.into(),
+            enforce: true,
+            domain: 0,
+        };
+        self.lane.decide(asked, now() + patience).await
     }
 
     /// What the store counts for a user.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 use tollgate::clock::Clock;
 use tollgate::event::BreakerState;
 use tollgate::model::{Check, Decision, Hits, Source};
-use tollgate::store::{Keeper, Lane, Store};
+use tollgate::store::{Asked, Keeper, Lane, Store};
 
 use super::bed::PATIENCE;
 
@@ -47,7 +47,12 @@ impl Client {
             }
             (Store::Shared(_), Some(lane)) => {
                 let due = (Instant::now() + PATIENCE).into_std();
-                lane.decide(checks, enforce, due).await.unwrap()
+                let asked = Asked {
+                    checks,
+                    enforce,
+                    domain: 0,
+                };
+                lane.decide(asked, due).await.unwrap()
             }
             (Store::Shared(_), None) => panic!("it has no such lane"),
         }

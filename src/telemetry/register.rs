@@ -1,0 +1,233 @@
+//! The instruments that read what others count when they are collected.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use opentelemetry::KeyValue;
+use opentelemetry::metrics::Meter;
+use opentelemetry_sdk::metrics::{self as sdk, Stream};
+
+use super::decisions::{MAX_SERIES, Slot};
+use super::domains::MAX_DOMAINS;
+use super::instruments::{
+    BUILD_INFO, DECISIONS, IN_FLIGHT, Instrument, NEAR_LIMIT, POLICY_LOADED, POLICY_REFUSED,
+    POLICY_RELOADS, POLICY_RULES, REFUSED, REQUESTS, SERIES_OVERFLOW, SETTINGS_REFUSED,
+    STORE_EXPIRED, STORE_KEY_LIMIT, STORE_KEYS, STORE_LOG_OVERFLOWS, STORE_OVERFLOW_DECISIONS,
+    STORE_OVERFLOW_REFUNDS, STORE_OVERFLOW_REFUSED,
+};
+use super::{Readings, State, stores};
+use crate::event::{Code, QueryResult};
+
+/// Makes every instrument that reads `state` when it is collected.
+pub(super) fn register(meter: &Meter, state: &Arc<State>) {
+    decisions(meter, state);
+    policies(meter, state);
+    build_info(meter);
+
+    gauge(meter, state, IN_FLIGHT, |r| r.in_flight);
+    refused(meter, state);
+    gauge(meter, state, POLICY_REFUSED, |r| {
+        u64::from(r.policies_refused)
+    });
+    gauge(meter, state, POLICY_RULES, |r| r.rules);
+    gauge(meter, state, SETTINGS_REFUSED, |r| {
+        u64::from(r.settings_refused)
+    });
+    gauge(meter, state, STORE_KEYS, |r| r.live_keys);
+    gauge(meter, state, STORE_KEY_LIMIT, |r| r.key_limit);
+    counter(meter, state, STORE_EXPIRED, |r| r.expired);
+    counter(meter, state, STORE_OVERFLOW_DECISIONS, |r| {
+        r.overflow_decisions
+    });
+    counter(meter, state, STORE_OVERFLOW_REFUNDS, |r| r.overflow_refunds);
+    counter(meter, state, STORE_OVERFLOW_REFUSED, |r| r.overflow_refused);
+    counter(meter, state, STORE_LOG_OVERFLOWS, |r| r.log_overflows);
+    stores::register(meter, &state.stores);
+}
+
+/// How many series the SDK keeps for an instrument. Ours come capped; the SDK's own overflow would
+/// keep the last value written to it instead of the sum, so it must never be reached.
+pub(super) fn view(instrument: &sdk::Instrument) -> Option<Stream> {
+    let name = instrument.name();
+    let series = if [DECISIONS.name, NEAR_LIMIT.name].contains(&name) {
+        MAX_SERIES.saturating_add(Slot::COUNT)
+    } else if name == REQUESTS.name {
+        MAX_DOMAINS.saturating_mul(QueryResult::ALL.len())
+    } else {
+        MAX_SERIES_ELSEWHERE
+    };
+    Stream::builder()
+        .with_cardinality_limit(series)
+        .build()
+        .ok()
+}
+
+fn decisions(meter: &Meter, state: &Arc<State>) {
+    let counts = Arc::clone(state);
+    meter
+        .u64_observable_counter(DECISIONS.name)
+        .with_unit(DECISIONS.unit)
+        .with_description(DECISIONS.help)
+        .with_callback(move |observer| {
+            counts.decisions.visit(|series| {
+                if let Slot::Decided(outcome, by) = series.slot {
+                    observer.observe(
+                        series.count,
+                        &[
+                            KeyValue::new("domain", Arc::clone(series.domain)),
+                            KeyValue::new("outcome", outcome.name()),
+                            KeyValue::new("rule", Arc::clone(series.rule)),
+                            KeyValue::new("source", by.name()),
+                        ],
+                    );
+                }
+            });
+        })
+        .build();
+    let counts = Arc::clone(state);
+    meter
+        .u64_observable_counter(NEAR_LIMIT.name)
+        .with_unit(NEAR_LIMIT.unit)
+        .with_description(NEAR_LIMIT.help)
+        .with_callback(move |observer| {
+            counts.decisions.visit(|series| {
+                if series.slot == Slot::NearLimit {
+                    observer.observe(
+                        series.count,
+                        &[
+                            KeyValue::new("domain", Arc::clone(series.domain)),
+                            KeyValue::new("rule", Arc::clone(series.rule)),
+                        ],
+                    );
+                }
+            });
+        })
+        .build();
+    let counts = Arc::clone(state);
+    meter
+        .u64_observable_counter(REQUESTS.name)
+        .with_unit(REQUESTS.unit)
+        .with_description(REQUESTS.help)
+        .with_callback(move |observer| {
+            for domain in counts.domains.counts() {
+                for (result, count) in QueryResult::ALL.iter().zip(domain.queries) {
+                    observer.observe(
+                        count,
+                        &[
+                            KeyValue::new("domain", Arc::clone(&domain.domain)),
+                            KeyValue::new("result", result.name()),
+                        ],
+                    );
+                }
+            }
+        })
+        .build();
+    let counts = Arc::clone(state);
+    meter
+        .u64_observable_counter(SERIES_OVERFLOW.name)
+        .with_unit(SERIES_OVERFLOW.unit)
+        .with_description(SERIES_OVERFLOW.help)
+        .with_callback(move |observer| observer.observe(counts.decisions.overflowed(), &[]))
+        .build();
+}
+
+fn refused(meter: &Meter, state: &Arc<State>) {
+    let calls = Arc::clone(state);
+    meter
+        .u64_observable_counter(REFUSED.name)
+        .with_unit(REFUSED.unit)
+        .with_description(REFUSED.help)
+        .with_callback(move |observer| {
+            for (code, count) in Code::ALL.iter().zip(&calls.refused_calls) {
+                let count = count.load(Ordering::Relaxed);
+                observer.observe(count, &[KeyValue::new("code", code.name())]);
+            }
+        })
+        .build();
+}
+
+fn policies(meter: &Meter, state: &Arc<State>) {
+    let reloads = Arc::clone(state);
+    meter
+        .u64_observable_counter(POLICY_RELOADS.name)
+        .with_unit(POLICY_RELOADS.unit)
+        .with_description(POLICY_RELOADS.help)
+        .with_callback(move |observer| {
+            for (result, count) in [
+                ("accepted", &reloads.accepted),
+                ("refused", &reloads.refused),
+            ] {
+                let count = count.load(Ordering::Relaxed);
+                observer.observe(count, &[KeyValue::new("result", result)]);
+            }
+        })
+        .build();
+    let loaded = Arc::clone(state);
+    meter
+        .f64_observable_gauge(POLICY_LOADED.name)
+        .with_unit(POLICY_LOADED.unit)
+        .with_description(POLICY_LOADED.help)
+        .with_callback(move |observer| {
+            let at = Duration::from_millis(loaded.loaded_millis.load(Ordering::Relaxed));
+            observer.observe(at.as_secs_f64(), &[]);
+        })
+        .build();
+}
+
+fn build_info(meter: &Meter) {
+    meter
+        .u64_observable_gauge(BUILD_INFO.name)
+        .with_description(BUILD_INFO.help)
+        .with_callback(|observer| {
+            let profile = if cfg!(debug_assertions) {
+                "debug"
+            } else {
+                "release"
+            };
+            observer.observe(
+                1,
+                &[
+                    KeyValue::new("version", env!("CARGO_PKG_VERSION")),
+                    KeyValue::new("profile", profile),
+                    KeyValue::new("os", std::env::consts::OS),
+                    KeyValue::new("arch", std::env::consts::ARCH),
+                ],
+            );
+        })
+        .build();
+}
+
+/// A number of the [`Readings`] that goes up and down. Not exported until they can be read.
+fn gauge(meter: &Meter, state: &Arc<State>, of: Instrument, pick: fn(&Readings) -> u64) {
+    let state = Arc::clone(state);
+    meter
+        .u64_observable_gauge(of.name)
+        .with_unit(of.unit)
+        .with_description(of.help)
+        .with_callback(move |observer| {
+            if let Some(readings) = state.readings() {
+                observer.observe(pick(&readings), &[]);
+            }
+        })
+        .build();
+}
+
+/// A number of the [`Readings`] that only grows. Not exported until they can be read.
+fn counter(meter: &Meter, state: &Arc<State>, of: Instrument, pick: fn(&Readings) -> u64) {
+    let state = Arc::clone(state);
+    meter
+        .u64_observable_counter(of.name)
+        .with_unit(of.unit)
+        .with_description(of.help)
+        .with_callback(move |observer| {
+            if let Some(readings) = state.readings() {
+                observer.observe(pick(&readings), &[]);
+            }
+        })
+        .build();
+}
+
+/// Series of any other instrument: a histogram per shard and way to end is the most, 64 of each of
+/// some 30.
+const MAX_SERIES_ELSEWHERE: usize = 4_096;
