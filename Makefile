@@ -57,7 +57,7 @@ check-config: ## check all shipped policies, and the example's Envoy configurati
 	$(ENVOY) --mode validate --log-level error -c examples/envoy/envoy.yaml
 
 golden: ## write the golden reports and the README's tables anew after a deliberate change; review the diff
-	UPDATE_GOLDEN=1 $(CARGO) test --locked --lib --test it -- golden proto:: readme::tables
+	UPDATE_GOLDEN=1 $(CARGO) test --locked --lib --test it -- golden proto:: readme::tables metrics_doc::tables
 
 docker: ## build the image `tollgate` (needs a Docker engine); checks first what needs none
 	scripts/check-docker

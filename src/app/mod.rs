@@ -6,6 +6,7 @@
 //! where it listens.
 
 pub(crate) mod configure;
+mod observed;
 pub(crate) mod policies;
 mod queue;
 mod reload;
@@ -30,12 +31,13 @@ use crate::pipeline::Pipeline;
 use crate::provider::watch::{WatchConfig, Watcher};
 use crate::store::{Keeper, Lane};
 use crate::telemetry::logs::LogHandle;
-use crate::telemetry::{Readings, SetUpError, Telemetry};
+use crate::telemetry::{SetUpError, Telemetry};
 use crate::transport::http_server::HttpServer;
 use crate::transport::json::JsonError;
 use crate::transport::listener::{Address, BindError, Listener};
 use crate::transport::server::{Server, ServerError};
 use crate::transport::{HealthReporter, Service};
+use observed::Parts;
 use policies::{LoadedPolicies, Written};
 use queue::{Reloads, What};
 use reload::Reloader;
@@ -159,7 +161,7 @@ impl App {
             configure::response(&settings),
             configure::limits(&settings),
         ));
-        telemetry.observe(readings(&pipeline, &service, &status));
+        telemetry.observe(Parts::new(&pipeline, &service, &status));
         let health = HealthReporter::new();
         let grpc = serve(&settings, grpc, &service, &health, lane.as_ref()).await?;
 
@@ -377,16 +379,6 @@ async fn second_stop(control: &mut mpsc::Receiver<Control>) {
         }
     }
     std::future::pending::<()>().await;
-}
-
-fn readings(
-    pipeline: &Arc<Pipeline>,
-    service: &Arc<Service>,
-    status: &Arc<Status>,
-) -> impl Fn() -> Readings + Send + Sync + 'static {
-    let (pipeline, service) = (Arc::clone(pipeline), Arc::clone(service));
-    let status = Arc::clone(status);
-    move || configure::readings(&pipeline, &service, &status)
 }
 
 fn admin_state(

@@ -1,5 +1,5 @@
-//! Histograms of durations. Each is there once for each shard, so that no lock is shared by all
-//! cores; `/metrics` sums over them.
+//! Histograms of durations, and of the sizes of calls. Those of durations are there once for each
+//! shard, so that no lock is shared by all cores; `/metrics` sums over them.
 
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -7,7 +7,9 @@ use std::time::Duration;
 use opentelemetry::KeyValue;
 use opentelemetry::metrics::{BoundHistogram, Histogram, Meter};
 
-use super::instruments::{DB_DURATION, DECISION_DURATION, Instrument, RPC_DURATION, SHARD};
+use super::instruments::{
+    DB_DURATION, DECISION_DURATION, Instrument, RPC_DURATION, SHARD, STORE_BATCH_SIZE,
+};
 use super::shard;
 use super::words::Words;
 use crate::event::{CallEnd, Code, Operation, StoreCalled, StoreName};
@@ -51,6 +53,35 @@ impl<const N: usize> Durations<N> {
         let shard = i64::try_from(shard).unwrap_or(i64::MAX);
         attributes.push(KeyValue::new(SHARD, shard));
         self.histogram.bind(&attributes)
+    }
+}
+
+/// How many checks calls to the shared stores carried: per call, so one cell serves all cores.
+pub(super) struct BatchSizes {
+    histogram: Histogram<u64>,
+    bound: [OnceLock<BoundHistogram<u64>>; STORES],
+}
+
+impl BatchSizes {
+    pub(super) fn new(meter: &Meter) -> Self {
+        let histogram = meter
+            .u64_histogram(STORE_BATCH_SIZE.name)
+            .with_unit(STORE_BATCH_SIZE.unit)
+            .with_description(STORE_BATCH_SIZE.help)
+            .with_boundaries(SIZE_BOUNDS.to_vec())
+            .build();
+        Self {
+            histogram,
+            bound: std::array::from_fn(|_| OnceLock::new()),
+        }
+    }
+
+    pub(super) fn record(&self, event: StoreCalled<'_>) {
+        if let Some(slot) = self.bound.get(event.store.index()) {
+            let store = || KeyValue::new("store", event.store.name());
+            slot.get_or_init(|| self.histogram.bind(&[store()]))
+                .record(u64::try_from(event.checks).unwrap_or(u64::MAX));
+        }
     }
 }
 
@@ -152,3 +183,6 @@ const DURATION_BOUNDS: [f64; 16] = [
     0.000_025, 0.000_05, 0.000_1, 0.000_2, 0.000_3, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01,
     0.015, 0.02, 0.05, 0.2, 1.0,
 ];
+
+/// Bucket bounds in checks: a call of up to 128 is usual, one of a single large query may have more.
+const SIZE_BOUNDS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 1_024.0];

@@ -62,7 +62,7 @@ impl Instrument {
 }
 
 /// Every metric that exists, by name.
-pub const ALL: [Instrument; 28] = [
+pub const ALL: [Instrument; 31] = [
     DB_DURATION,
     RPC_DURATION,
     BUILD_INFO,
@@ -70,6 +70,7 @@ pub const ALL: [Instrument; 28] = [
     DECISIONS,
     SERIES_OVERFLOW,
     NEAR_LIMIT,
+    POLICY_INFO,
     POLICY_LOADED,
     POLICY_REFUSED,
     POLICY_RELOADS,
@@ -77,7 +78,9 @@ pub const ALL: [Instrument; 28] = [
     REQUESTS,
     IN_FLIGHT,
     REFUSED,
+    RULE_ENFORCEMENT,
     SETTINGS_REFUSED,
+    STORE_BATCH_SIZE,
     STORE_CALL_CHECKS,
     STORE_CALL_QUERIES,
     STORE_CALLS,
@@ -153,6 +156,13 @@ pub(super) const NEAR_LIMIT: Instrument = Instrument {
     kind: Kind::Counter,
     attributes: &["domain", "rule"],
 };
+pub(super) const POLICY_INFO: Instrument = Instrument {
+    name: "tollgate.policy.info",
+    unit: "",
+    help: "Always 1; its hash tells which policies are in force, so that replicas can be compared",
+    kind: Kind::Gauge,
+    attributes: &["hash"],
+};
 pub(super) const POLICY_LOADED: Instrument = Instrument {
     name: "tollgate.policy.loaded.timestamp",
     unit: "s",
@@ -202,12 +212,26 @@ pub(super) const REFUSED: Instrument = Instrument {
     kind: Kind::Counter,
     attributes: &["code"],
 };
+pub(super) const RULE_ENFORCEMENT: Instrument = Instrument {
+    name: "tollgate.rule.enforcement",
+    unit: "",
+    help: "Whether a rule is enforced right now: 1 exactly, 0.5 by this replica alone since the shared store is away, 0 not at all",
+    kind: Kind::Gauge,
+    attributes: &["domain", "rule"],
+};
 pub(super) const SETTINGS_REFUSED: Instrument = Instrument {
     name: "tollgate.settings.refused",
     unit: "",
     help: "1 while the settings as they were read last are refused, so that older ones are in force; else 0",
     kind: Kind::Gauge,
     attributes: &[],
+};
+pub(super) const STORE_BATCH_SIZE: Instrument = Instrument {
+    name: "tollgate.store.batch.size",
+    unit: "{check}",
+    help: "Checks in one call to a shared store",
+    kind: Kind::Histogram,
+    attributes: &["store"],
 };
 pub(super) const STORE_CALL_CHECKS: Instrument = Instrument {
     name: "tollgate.store.call.checks",

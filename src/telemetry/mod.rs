@@ -31,22 +31,25 @@ use std::sync::{Arc, OnceLock};
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::Registry;
+#[cfg(target_os = "linux")]
+use prometheus::process_collector::ProcessCollector;
 
 pub use render::{CONTENT_TYPE, RenderError};
 
 use crate::clock::Clock;
 use crate::event::{
-    Answered, Code, Decided, DecidedBy, Events, FellBack, Meters, Queried, Reconciled, Refused,
-    Reloaded, Served, StoreCalled, StoreChanged,
+    Answered, Code, Decided, DecidedBy, Events, FellBack, Meters, Operation, Queried, Reconciled,
+    Refused, Reloaded, Served, StoreCalled, StoreChanged,
 };
 use decisions::Decisions;
 use domains::Domains;
-use durations::{CallDurations, DecisionDurations, RpcDurations};
+use durations::{BatchSizes, CallDurations, DecisionDurations, RpcDurations};
 use stores::Stores;
 
 /// Counts what happens, and shows it.
 pub struct Telemetry {
     state: Arc<State>,
+    batch_sizes: BatchSizes,
     decision_durations: DecisionDurations,
     rpc_durations: RpcDurations,
     call_durations: CallDurations,
@@ -66,6 +69,11 @@ impl Telemetry {
     pub fn new(clock: Clock, usual_by: DecidedBy) -> Result<Self, SetUpError> {
         let shards = shard::count();
         let registry = Registry::new();
+        // What this costs: CPU, memory, open files.
+        #[cfg(target_os = "linux")]
+        registry
+            .register(Box::new(ProcessCollector::for_self()))
+            .map_err(|error| SetUpError(error.to_string()))?;
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .scope_info_enabled(false)
@@ -89,6 +97,7 @@ impl Telemetry {
         let meter = provider.meter("tollgate");
         register::register(&meter, &state);
         Ok(Self {
+            batch_sizes: BatchSizes::new(&meter),
             decision_durations: DecisionDurations::new(&meter, shards),
             rpc_durations: RpcDurations::new(&meter, shards),
             call_durations: CallDurations::new(&meter, shards),
@@ -99,9 +108,8 @@ impl Telemetry {
         })
     }
 
-    /// Sets where the numbers of others come from. Called whenever metrics are rendered, several
-    /// times; must be cheap and must not panic. Only the first call has an effect.
-    pub fn observe(&self, source: impl Fn() -> Readings + Send + Sync + 'static) {
+    /// Sets where the numbers of others come from. Only the first call has an effect.
+    pub fn observe(&self, source: impl Observed + 'static) {
         self.state.source.get_or_init(|| Box::new(source));
     }
 
@@ -153,6 +161,9 @@ impl Events for Telemetry {
         self.state.stores.called(event);
         self.state.domains.called(event);
         self.call_durations.record(event);
+        if event.operation == Operation::Decide {
+            self.batch_sizes.record(event);
+        }
     }
 
     fn store_changed(&self, event: StoreChanged<'_>) {
@@ -182,6 +193,28 @@ impl Meters for Telemetry {
 impl fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Telemetry").finish_non_exhaustive()
+    }
+}
+
+/// What others know and metrics show. Asked whenever metrics are collected, several times; must be
+/// cheap and must not panic.
+pub trait Observed: Send + Sync {
+    /// Numbers, as they are now.
+    fn readings(&self) -> Readings;
+
+    /// Which policies are in force; empty if that is not known.
+    fn policy_hash(&self) -> String {
+        String::new()
+    }
+
+    /// Hands over domain and rule of every rule that can be enforced, and how far it is now: 1
+    /// exactly, 0.5 by this replica alone, 0 not at all.
+    fn enforcement(&self, _each: &mut dyn FnMut(&str, &str, f64)) {}
+}
+
+impl<F: Fn() -> Readings + Send + Sync> Observed for F {
+    fn readings(&self) -> Readings {
+        self()
     }
 }
 
@@ -227,12 +260,12 @@ struct State {
     refused: AtomicU64,
     loaded_millis: AtomicU64,
     stores: Arc<Stores>,
-    source: OnceLock<Box<dyn Fn() -> Readings + Send + Sync>>,
+    source: OnceLock<Box<dyn Observed>>,
 }
 
 impl State {
     fn readings(&self) -> Option<Readings> {
-        self.source.get().map(|read| read())
+        self.source.get().map(|source| source.readings())
     }
 }
 

@@ -8,13 +8,13 @@ use opentelemetry::KeyValue;
 use opentelemetry::metrics::Meter;
 use opentelemetry_sdk::metrics::{self as sdk, Stream};
 
-use super::decisions::{MAX_SERIES, Slot};
+use super::decisions::{MAX_SERIES, OTHER, Slot};
 use super::domains::MAX_DOMAINS;
 use super::instruments::{
-    BUILD_INFO, DECISIONS, IN_FLIGHT, Instrument, NEAR_LIMIT, POLICY_LOADED, POLICY_REFUSED,
-    POLICY_RELOADS, POLICY_RULES, REFUSED, REQUESTS, SERIES_OVERFLOW, SETTINGS_REFUSED,
-    STORE_EXPIRED, STORE_KEY_LIMIT, STORE_KEYS, STORE_LOG_OVERFLOWS, STORE_OVERFLOW_DECISIONS,
-    STORE_OVERFLOW_REFUNDS, STORE_OVERFLOW_REFUSED,
+    BUILD_INFO, DECISIONS, IN_FLIGHT, Instrument, NEAR_LIMIT, POLICY_INFO, POLICY_LOADED,
+    POLICY_REFUSED, POLICY_RELOADS, POLICY_RULES, REFUSED, REQUESTS, RULE_ENFORCEMENT,
+    SERIES_OVERFLOW, SETTINGS_REFUSED, STORE_EXPIRED, STORE_KEY_LIMIT, STORE_KEYS,
+    STORE_LOG_OVERFLOWS, STORE_OVERFLOW_DECISIONS, STORE_OVERFLOW_REFUNDS, STORE_OVERFLOW_REFUSED,
 };
 use super::{Readings, State, stores};
 use crate::event::{Code, QueryResult};
@@ -24,6 +24,8 @@ pub(super) fn register(meter: &Meter, state: &Arc<State>) {
     decisions(meter, state);
     policies(meter, state);
     build_info(meter);
+    policy_info(meter, state);
+    enforcement(meter, state);
 
     gauge(meter, state, IN_FLIGHT, |r| r.in_flight);
     refused(meter, state);
@@ -175,6 +177,54 @@ fn policies(meter: &Meter, state: &Arc<State>) {
         .build();
 }
 
+fn policy_info(meter: &Meter, state: &Arc<State>) {
+    let state = Arc::clone(state);
+    meter
+        .u64_observable_gauge(POLICY_INFO.name)
+        .with_description(POLICY_INFO.help)
+        .with_callback(move |observer| {
+            let hash = state.source.get().map(|source| source.policy_hash());
+            if let Some(hash) = hash.filter(|hash| !hash.is_empty()) {
+                observer.observe(1, &[KeyValue::new("hash", hash)]);
+            }
+        })
+        .build();
+}
+
+/// The first rules are shown by name, the least enforced of all others as one.
+fn enforcement(meter: &Meter, state: &Arc<State>) {
+    let state = Arc::clone(state);
+    meter
+        .f64_observable_gauge(RULE_ENFORCEMENT.name)
+        .with_description(RULE_ENFORCEMENT.help)
+        .with_callback(move |observer| {
+            let Some(source) = state.source.get() else {
+                return;
+            };
+            let (mut shown, mut least) = (0, f64::INFINITY);
+            let show = |domain: &str, rule: &str, enforced: f64| {
+                let attribute =
+                    |name: &'static str, value: &str| KeyValue::new(name, value.to_owned());
+                observer.observe(
+                    enforced,
+                    &[attribute("domain", domain), attribute("rule", rule)],
+                );
+            };
+            source.enforcement(&mut |domain, rule, enforced| {
+                if shown < MAX_RULES_SHOWN {
+                    shown += 1;
+                    show(domain, rule, enforced);
+                } else {
+                    least = least.min(enforced);
+                }
+            });
+            if least.is_finite() {
+                show(OTHER, OTHER, least);
+            }
+        })
+        .build();
+}
+
 fn build_info(meter: &Meter) {
     meter
         .u64_observable_gauge(BUILD_INFO.name)
@@ -231,3 +281,6 @@ fn counter(meter: &Meter, state: &Arc<State>, of: Instrument, pick: fn(&Readings
 /// Series of any other instrument: a histogram per shard and way to end is the most, 64 of each of
 /// some 30.
 const MAX_SERIES_ELSEWHERE: usize = 4_096;
+
+/// Most rules whose enforcement is shown by name: a gauge for each is dear to write and to keep.
+const MAX_RULES_SHOWN: usize = 2_000;

@@ -46,6 +46,24 @@ const CALLED: StoreCalled<'static> = StoreCalled {
     domains: &[0],
 };
 
+/// A service with two rules, of which one is only told.
+struct Shop;
+
+impl Observed for Shop {
+    fn readings(&self) -> Readings {
+        READINGS
+    }
+
+    fn policy_hash(&self) -> String {
+        "f00d".to_owned()
+    }
+
+    fn enforcement(&self, each: &mut dyn FnMut(&str, &str, f64)) {
+        each("shop", "user_id", 1.0);
+        each("shop", "plan", 0.0);
+    }
+}
+
 /// A decision that passes.
 fn allowed(meter: u32) -> Decided<'static> {
     Decided {
@@ -58,10 +76,10 @@ fn allowed(meter: u32) -> Decided<'static> {
     }
 }
 
-#[test]
-fn every_metric_has_the_name_that_dashboards_use() {
+/// One of everything has happened.
+fn busy() -> Telemetry {
     let telemetry = telemetry();
-    telemetry.observe(|| READINGS);
+    telemetry.observe(Shop);
     telemetry.reloaded(Reloaded { accepted: true });
     let meter = telemetry.rule("shop", "plan=gold,user_id");
     telemetry.decided(Decided {
@@ -78,10 +96,16 @@ fn every_metric_has_the_name_that_dashboards_use() {
         ended: CallEnd::Answered,
     });
     telemetry.store_called(CALLED);
-    let text = text(&telemetry);
+    telemetry
+}
+
+#[test]
+fn every_metric_has_the_name_that_dashboards_use() {
+    let text = text(&busy());
     let types: Vec<&str> = text
         .lines()
         .filter_map(|line| line.strip_prefix("# TYPE "))
+        .filter(|line| !line.starts_with("process_"))
         .collect();
     let mut expected: Vec<String> = instruments::ALL
         .iter()
@@ -97,6 +121,11 @@ fn every_metric_has_the_name_that_dashboards_use() {
             "{instrument:?}"
         );
     }
+}
+
+#[test]
+fn every_metric_has_its_labels_and_value() {
+    let text = text(&busy());
     for (series, expected) in [
         (
             "tollgate_decisions_total{domain=\"shop\",outcome=\"denied\",rule=\"plan=gold,user_id\",source=\"memory\"}",
@@ -112,7 +141,24 @@ fn every_metric_has_the_name_that_dashboards_use() {
         ),
         ("tollgate_metric_series_overflow_total", 0.0),
         ("tollgate_policy_loaded_timestamp_seconds", 1_700_000_000.5),
+        ("tollgate_policy_info{hash=\"f00d\"}", 1.0),
         ("tollgate_policy_refused", 1.0),
+        (
+            "tollgate_rule_enforcement{domain=\"shop\",rule=\"plan\"}",
+            0.0,
+        ),
+        (
+            "tollgate_rule_enforcement{domain=\"shop\",rule=\"user_id\"}",
+            1.0,
+        ),
+        (
+            "tollgate_store_batch_size_bucket{store=\"main\",le=\"4\"}",
+            0.0,
+        ),
+        (
+            "tollgate_store_batch_size_bucket{store=\"main\",le=\"8\"}",
+            1.0,
+        ),
         ("tollgate_settings_refused", 1.0),
         ("tollgate_policy_reloads_total{result=\"accepted\"}", 1.0),
         ("tollgate_policy_reloads_total{result=\"refused\"}", 0.0),
@@ -405,4 +451,37 @@ fn odd_labels_stay_inside_their_quotes() {
     let text = text(&telemetry);
     let series = "tollgate_decisions_total{domain=\"d\",outcome=\"allowed\",rule=\"a\\\"} 1\\nb\\\\\",source=\"memory\"}";
     assert_eq!(value(&text, series), Some(1.0), "{text}");
+}
+
+#[test]
+fn of_many_rules_the_first_are_shown_and_the_least_enforced_of_the_rest() {
+    struct Many;
+    impl Observed for Many {
+        fn readings(&self) -> Readings {
+            Readings::default()
+        }
+
+        fn enforcement(&self, each: &mut dyn FnMut(&str, &str, f64)) {
+            for rule in 0..2_500 {
+                let enforced = if rule == 2_345 { 0.5 } else { 1.0 };
+                each("d", &format!("rule{rule}"), enforced);
+            }
+        }
+    }
+    let telemetry = telemetry();
+    telemetry.observe(Many);
+    let text = text(&telemetry);
+    let shown = text
+        .lines()
+        .filter(|line| line.starts_with("tollgate_rule_enforcement{"));
+    assert_eq!(shown.count(), 2_001);
+    let rest = "tollgate_rule_enforcement{domain=\"(other)\",rule=\"(other)\"}";
+    assert_eq!(value(&text, rest), Some(0.5));
+}
+
+#[test]
+fn it_says_what_it_costs() {
+    let text = text(&telemetry());
+    assert!(value(&text, "process_resident_memory_bytes") > Some(0.0));
+    assert!(value(&text, "process_cpu_seconds_total").is_some());
 }
