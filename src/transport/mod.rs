@@ -35,6 +35,7 @@ use crate::pipeline::Pipeline;
 use refusals::Refusals;
 use status::Status;
 
+pub use grpc::Endpoint;
 pub use routes::{HealthReporter, descriptor_set};
 
 /// The pipeline as clients reach it, with what its answers carry and how much at once.
