@@ -30,6 +30,10 @@ use tollgate::store::{MemoryConfig, MemoryStore, Store};
 use tollgate::telemetry::Telemetry;
 use tollgate::transport::{Endpoint, HealthReporter, Limits, ResponseConfig, Service};
 
+/// As the service.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let mut words = std::env::args().skip(1).filter(|word| word != "--bench");
     let mode = words.next().unwrap_or_else(|| "watched".to_owned());
