@@ -8,6 +8,7 @@ mod completions;
 mod explain;
 mod fetch;
 mod healthcheck;
+mod load;
 mod policies;
 mod query;
 mod reset;
@@ -37,6 +38,7 @@ enum Command {
     Check(check::Check),
     Explain(explain::Explain),
     Query(query::Query),
+    Load(load::Load),
     Reset(reset::Reset),
     Schema(schema::Schema),
     Healthcheck(healthcheck::Healthcheck),
@@ -51,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Query(command) => command.run(),
+        Command::Load(command) => command.run(),
         Command::Reset(command) => command.run(),
         Command::Schema(command) => command.run(),
         Command::Healthcheck(command) => command.run(),

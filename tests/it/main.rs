@@ -15,6 +15,7 @@ mod explain;
 mod faults;
 mod harness;
 mod http;
+mod load;
 mod metrics_doc;
 mod process;
 mod proto;

@@ -195,6 +195,13 @@ async fn the_first_ten_minutes_go_as_told() {
                     "{out}"
                 );
             }
+            ["load", ..] => {
+                let (served, _) = served.as_ref().unwrap();
+                arguments.extend(["--addr", &served.grpc]);
+                let (code, out, err) = run(&arguments);
+                assert_eq!(code, 0, "{command:?}\n{out}{err}");
+                assert!(out.contains("p99.9"), "{out}");
+            }
             ["explain", "--admin", _, rest @ ..] => {
                 let (served, _) = served.as_ref().unwrap();
                 let mut arguments = vec!["explain", "--admin", &served.admin];
@@ -219,5 +226,5 @@ async fn the_first_ten_minutes_go_as_told() {
         }
         ran.push(command.first().unwrap().as_str());
     }
-    assert_eq!(ran, ["check", "check", "query", "explain", "reset"]);
+    assert_eq!(ran, ["check", "check", "query", "explain", "reset", "load"]);
 }
