@@ -5,7 +5,7 @@ ENVOY = $$(scripts/get-envoy)
 POLICIES = config/policies examples/envoy/policies
 
 .DEFAULT_GOAL := help
-.PHONY: help build run demo test test-quick test-needs faults fmt fmt-check lint doc check-config golden docker ci
+.PHONY: help bench bench-quick build run demo test test-quick test-needs faults fmt fmt-check lint doc check-config golden docker ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,12 @@ test-needs:
 	scripts/get-envoy
 	scripts/get-redis 6.2
 	scripts/get-redis valkey
+
+bench: ## what a decision costs beside a service that does nothing, on every axis (a quarter of an hour)
+	scripts/bench
+
+bench-quick: ## the same, the budgets alone (two minutes)
+	scripts/bench --quick
 
 fmt: ## format the code
 	$(CARGO) fmt

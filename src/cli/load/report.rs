@@ -81,6 +81,7 @@ fn summary(text: &mut String, load: &Load, took: Duration, total: &Tally) -> std
 pub(super) fn json(load: &Load, took: Duration, total: &Tally) -> String {
     let quantiles: serde_json::Map<String, serde_json::Value> = QUANTILES
         .iter()
+        .chain(&MORE_QUANTILES)
         .map(|(name, share)| {
             let seconds = total.quantile(*share).as_secs_f64();
             ((*name).to_owned(), json!(seconds))
@@ -142,6 +143,10 @@ const QUANTILES: [(&str, f64); 5] = [
     ("p99.9", 0.999),
     ("p99.99", 0.999_9),
 ];
+
+/// For machines, which draw curves.
+const MORE_QUANTILES: [(&str, f64); 4] =
+    [("p10", 0.1), ("p25", 0.25), ("p75", 0.75), ("p95", 0.95)];
 
 #[cfg(test)]
 mod tests {
