@@ -3,12 +3,14 @@
 //! Decisions are made by code that tells of them and never asks: nothing that listens can change,
 //! delay or fail a decision. `telemetry` listens in the service; tests listen too.
 
+mod fleet;
 mod outcome;
 mod store;
 
 use std::fmt;
 use std::time::Duration;
 
+pub use fleet::{AlertChanged, AlertState, DomainTotals, Total, Totals};
 pub use outcome::{DecidedBy, Outcome, QueryResult};
 pub use store::{
     BreakerState, FallbackReason, FellBack, Operation, Reconciled, StoreCalled, StoreChanged,

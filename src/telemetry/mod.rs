@@ -22,6 +22,8 @@ mod register;
 mod render;
 mod shard;
 mod stores;
+mod top;
+mod totals;
 mod words;
 
 use std::fmt;
@@ -35,6 +37,7 @@ use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
 
 pub use render::{CONTENT_TYPE, RenderError};
+pub use top::{TopAsked, TopKey, TopKeys};
 
 use crate::clock::Clock;
 use crate::event::{
@@ -45,6 +48,7 @@ use decisions::Decisions;
 use domains::Domains;
 use durations::{BatchSizes, CallDurations, DecisionDurations, RpcDurations};
 use stores::Stores;
+use top::Top;
 
 /// Counts what happens, and shows it.
 pub struct Telemetry {
@@ -53,6 +57,7 @@ pub struct Telemetry {
     decision_durations: DecisionDurations,
     rpc_durations: RpcDurations,
     call_durations: CallDurations,
+    top: Top,
     registry: Registry,
     clock: Clock,
     /// Owns the instruments.
@@ -101,6 +106,7 @@ impl Telemetry {
             decision_durations: DecisionDurations::new(&meter, shards),
             rpc_durations: RpcDurations::new(&meter, shards),
             call_durations: CallDurations::new(&meter, shards),
+            top: Top::new(shards),
             state,
             registry,
             clock,
@@ -127,6 +133,9 @@ impl Telemetry {
 impl Events for Telemetry {
     fn decided(&self, event: Decided<'_>) {
         self.state.decisions.count(event);
+        if let Some(key) = event.exceeded {
+            self.top.note(event.meter, key, self.clock.now());
+        }
     }
 
     fn answered(&self, event: Answered) {

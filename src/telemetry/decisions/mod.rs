@@ -116,6 +116,27 @@ impl Decisions {
         }
     }
 
+    /// Hands over how many decisions of each domain were whose, no cap on series heeded.
+    pub(super) fn visit_sources(&self, mut each: impl FnMut(&Arc<str>, DecidedBy, u64)) {
+        let names = self.names.lock();
+        for (row, name) in (0..).zip(&names.rows) {
+            for slot in Slot::all() {
+                if let Slot::Decided(_, by) = slot
+                    && let count @ 1.. = self.total(row, slot)
+                {
+                    each(&name.domain, by, count);
+                }
+            }
+        }
+    }
+
+    /// What a row is called: domain and rule.
+    pub(super) fn name(&self, row: u32) -> Option<(Arc<str>, Arc<str>)> {
+        let names = self.names.lock();
+        let name = names.rows.get(usize::try_from(row).ok()?)?;
+        Some((Arc::clone(&name.domain), Arc::clone(&name.rule)))
+    }
+
     /// Decisions that a cap has put elsewhere than under their own name.
     pub(super) fn overflowed(&self) -> u64 {
         let rest = self.sum(&mut self.names.lock(), &mut |_| ());
@@ -269,7 +290,7 @@ pub(super) const MAX_LABEL_LEN: usize = 200;
 pub(super) const OTHER: &str = "(other)";
 
 /// The row of everything that has none.
-const OVERFLOW: u32 = 0;
+pub(super) const OVERFLOW: u32 = 0;
 
 #[cfg(test)]
 mod tests;
