@@ -6,6 +6,7 @@
 //! where it listens.
 
 pub(crate) mod configure;
+mod fleet;
 mod observed;
 pub(crate) mod policies;
 mod queue;
@@ -175,6 +176,7 @@ impl App {
         };
         let (http, admin) = serve_people([http, admin], &service, state, prometheus)?;
 
+        let source = fleet::source(&telemetry, &pipeline);
         let reloader = Arc::new(Reloader {
             settings: Arc::clone(&settings),
             reread,
@@ -190,7 +192,7 @@ impl App {
         health.set_serving(true).await;
         let app = Self {
             settings,
-            keeper: lane.as_ref().map(Keeper::start),
+            keeper: lane.as_ref().map(|lane| Keeper::telling(lane, source)),
             status,
             health,
             pipeline,

@@ -20,18 +20,7 @@ pub(super) fn open(settings: &Settings, clock: &Clock, events: &Arc<dyn Events>)
     match settings.store.kind {
         StoreKind::Memory => Store::Memory(Arc::new(MemoryStore::new(memory))),
         StoreKind::Redis => {
-            let start = |name, sites| {
-                let config = redis(settings, name, sites);
-                RedisStore::start(config, clock.clone(), Arc::clone(events))
-            };
-            let redis = &settings.store.redis;
-            let urls = std::iter::once(&redis.url).chain(&redis.failover_urls.0);
-            let main = urls.map(|url| site(redis, url.address())).collect();
-            let main = start(StoreName::Main, main);
-            let per_second = redis.per_second_url.as_ref().map(|url| {
-                let sites = vec![site(redis, url.address())];
-                start(StoreName::PerSecond, sites)
-            });
+            let (main, per_second) = shared_stores(settings, clock, events);
             Store::Shared(Arc::new(SharedStore::new(
                 main,
                 per_second,
@@ -44,6 +33,27 @@ pub(super) fn open(settings: &Settings, clock: &Clock, events: &Arc<dyn Events>)
             )))
         }
     }
+}
+
+/// The stores in Redis that the settings name, whether they are used or not: the main one, and that
+/// for limits per second if it has one of its own. Their servers are looked for from now on.
+pub(super) fn shared_stores(
+    settings: &Settings,
+    clock: &Clock,
+    events: &Arc<dyn Events>,
+) -> (Arc<RedisStore>, Option<Arc<RedisStore>>) {
+    let start = |name, sites| {
+        let config = redis(settings, name, sites);
+        RedisStore::start(config, clock.clone(), Arc::clone(events))
+    };
+    let redis = &settings.store.redis;
+    let urls = std::iter::once(&redis.url).chain(&redis.failover_urls.0);
+    let main = urls.map(|url| site(redis, url.address())).collect();
+    let per_second = redis.per_second_url.as_ref().map(|url| {
+        let sites = vec![site(redis, url.address())];
+        start(StoreName::PerSecond, sites)
+    });
+    (start(StoreName::Main, main), per_second)
 }
 
 /// How long to wait for the store before Envoy may ask.

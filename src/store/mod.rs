@@ -31,7 +31,7 @@ pub use due::DeadlineConfig;
 pub use local::{Fleet, LocalConfig, LocalStats, LocalStore, fallback};
 pub use memory::{MemoryConfig, MemoryStats, MemoryStore, Swept};
 pub use shared::{
-    Asked, FleetConfig, Keeper, Lane, SharedConfig, SharedStore, Unasked, Unavailable,
+    Asked, FleetConfig, FleetSource, Keeper, Lane, SharedConfig, SharedStore, Unasked, Unavailable,
 };
 
 use crate::clock::Timestamp;

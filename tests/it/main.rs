@@ -13,6 +13,7 @@ mod counters;
 mod envoy;
 mod explain;
 mod faults;
+mod fleet;
 mod harness;
 mod http;
 mod load;

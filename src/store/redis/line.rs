@@ -11,8 +11,8 @@ use smallvec::SmallVec;
 
 use super::queue::{Missed, Task, Waiting};
 use super::{
-    Call, Connection, DECIDE, Failure, FailureClass, Full, HEARTBEAT, Heartbeat, Mode, Place,
-    Reached, Reaction, RedisStore, Reply, Role, connect, decode, now,
+    Call, Connection, DECIDE, FLEET, Failure, FailureClass, FleetCall, Full, HEARTBEAT, Heartbeat,
+    Mode, Place, Reached, Reaction, RedisStore, Reply, Role, connect, decode, now,
 };
 use crate::event::{Operation, StoreCalled};
 use crate::model::Key;
@@ -31,6 +31,7 @@ pub(super) struct Line {
 #[derive(Clone, Debug)]
 struct Scripts {
     decide: String,
+    fleet: String,
     heartbeat: String,
 }
 
@@ -124,24 +125,59 @@ impl Line {
 
     /// A heartbeat; the live replicas' names.
     pub(super) async fn beat(&self, beat: &Heartbeat<'_>) -> Result<Vec<String>, Failure> {
-        let reply = match self.try_beat(beat).await {
-            Err(failure) if failure.class == FailureClass::NoScript => {
-                self.load().await?;
-                self.try_beat(beat).await?
-            }
-            other => other?,
-        };
+        let key = self.store.state_key();
+        let arguments = beat.arguments().map(Bytes::from);
+        let reply = self
+            .run(|scripts| &scripts.heartbeat, &key, &arguments)
+            .await?;
         let names = reply.list().iter().filter_map(Reply::text);
         Ok(names.map(Cow::into_owned).collect())
     }
 
-    async fn try_beat(&self, beat: &Heartbeat<'_>) -> Result<Reply, Failure> {
-        let script = self.scripts.lock().heartbeat.clone();
-        let mut arguments: Vec<Bytes> =
-            vec![script.into(), "1".into(), self.store.state_key().into()];
-        arguments.extend(beat.arguments().map(Bytes::from));
+    /// Adds to what the fleet tells of itself.
+    pub(super) async fn tell(&self, call: &FleetCall) -> Result<(), Failure> {
+        let (key, arguments) = (call.key(), call.arguments());
+        self.run(|scripts| &scripts.fleet, key, arguments).await?;
+        Ok(())
+    }
+
+    /// What a command answers. It has as much time as connecting had.
+    pub(super) async fn command(
+        &self,
+        command: &'static str,
+        arguments: Vec<Bytes>,
+    ) -> Result<Reply, Failure> {
         let within = self.store.config().connect_timeout;
-        self.connection.command("EVALSHA", arguments, within).await
+        self.connection.command(command, arguments, within).await
+    }
+
+    /// Runs a script for a key. One that the server has lost was surely not run.
+    async fn run(
+        &self,
+        script: fn(&Scripts) -> &String,
+        key: &str,
+        arguments: &[Bytes],
+    ) -> Result<Reply, Failure> {
+        // On the heap: it is large, and done now and then.
+        match Box::pin(self.try_run(script, key, arguments)).await {
+            Err(failure) if failure.class == FailureClass::NoScript => {
+                Box::pin(self.load()).await?;
+                Box::pin(self.try_run(script, key, arguments)).await
+            }
+            other => other,
+        }
+    }
+
+    async fn try_run(
+        &self,
+        script: fn(&Scripts) -> &String,
+        key: &str,
+        arguments: &[Bytes],
+    ) -> Result<Reply, Failure> {
+        let name = script(&self.scripts.lock()).clone();
+        let mut line: Vec<Bytes> = vec![name.into(), "1".into(), key.to_owned().into()];
+        line.extend(arguments.iter().cloned());
+        self.command("EVALSHA", line).await
     }
 
     /// Drops a counter; whether it was there.
@@ -256,6 +292,7 @@ impl Scripts {
     async fn load(connection: &Connection) -> Result<Self, Failure> {
         Ok(Self {
             decide: connection.load(DECIDE).await?,
+            fleet: connection.load(FLEET).await?,
             heartbeat: connection.load(HEARTBEAT).await?,
         })
     }

@@ -15,7 +15,7 @@ use tokio::time::timeout_at;
 use super::link::Link;
 use super::queue::{Missed, Work};
 use super::route::Route;
-use super::{Failure, FailureClass, Heartbeat, Place, Redirect, RedisStore, slot_of};
+use super::{Failure, FailureClass, FleetCall, Heartbeat, Place, Redirect, RedisStore, slot_of};
 use crate::clock::Timestamp;
 use crate::event::BreakerState;
 use crate::model::{Decision, Key};
@@ -152,6 +152,27 @@ impl Links {
         let slot = self.slot_of_name(self.store.state_key().as_bytes());
         let link = self.link_or_failure(slot)?;
         link.run_errand(async |line| line.beat(beat).await).await
+    }
+
+    /// Adds to what the fleet tells of itself.
+    ///
+    /// # Errors
+    /// If the server does not say that it has. It surely has not if the class says
+    /// [`unexecuted`](FailureClass::unexecuted).
+    pub(crate) async fn tell(&self, call: &FleetCall) -> Result<(), Failure> {
+        let link = self.link_or_failure(self.slot_of_name(call.key().as_bytes()))?;
+        link.run_errand(async |line| line.tell(call).await).await
+    }
+
+    /// Which server has a key, if no core has trouble with it now.
+    pub(crate) fn calm_place(&self, key: &str) -> Option<Place> {
+        let slot = self.slot_of_name(key.as_bytes());
+        self.place(slot).filter(|_| self.is_closed(slot))
+    }
+
+    /// The store that they lead to.
+    pub(crate) fn store(&self) -> &Arc<RedisStore> {
+        &self.store
     }
 
     /// Drops a counter; whether there was one.

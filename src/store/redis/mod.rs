@@ -8,7 +8,7 @@
 //!
 //! What another store's part of a query decided afterwards, or this one missed while it was away,
 //! goes in calls of the same script: [`Call::give_back`], [`Call::land`]. [`HEARTBEAT`] lets
-//! replicas know of each other.
+//! replicas know of each other, and [`FLEET`] adds up what they count.
 //!
 //! An [`Address`] is what the operator writes. [`connect()`] reaches one server and says who it is;
 //! [`primary_by_sentinel`] and [`slots()`] find the servers that an address stands for. A
@@ -25,6 +25,7 @@ mod connect;
 mod connection;
 mod diagnosis;
 mod failure;
+mod fleet;
 mod greeting;
 mod health;
 mod heartbeat;
@@ -51,6 +52,7 @@ pub use address::{Address, AddressError, Topology};
 pub use connect::{Access, TlsFiles, connect};
 pub use connection::Connection;
 pub use failure::{Failure, FailureClass, Reaction, Redirect};
+pub use fleet::{FleetCall, alerts_key, domains_key, metrics_key};
 pub use greeting::{Mode, Reached, Role};
 pub use health::LinkStatus;
 pub use heartbeat::Heartbeat;
@@ -59,7 +61,7 @@ pub use place::Place;
 use place::bracketed;
 pub(crate) use queue::{Task, Work};
 pub use reply::Reply;
-pub use scripts::{DECIDE, HEARTBEAT};
+pub use scripts::{DECIDE, FLEET, HEARTBEAT};
 pub use secret::Secret;
 pub use sentinel::{Watched, primary_by_sentinel};
 pub use slot::slot_of;

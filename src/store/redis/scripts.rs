@@ -20,3 +20,6 @@ pub const DECIDE: &str = concat!(
 
 /// What `SCRIPT LOAD` is given; see [`Heartbeat`](super::Heartbeat).
 pub const HEARTBEAT: &str = include_str!("heartbeat.lua");
+
+/// What `SCRIPT LOAD` is given; see [`FleetCall`](super::FleetCall).
+pub const FLEET: &str = include_str!("fleet.lua");

@@ -1,17 +1,19 @@
-//! What a replica does beside answering: it lets the others know that it lives, and charges in the
-//! store what was let pass without it.
+//! What a replica does beside answering: it lets the others know that it lives, charges in the store
+//! what was let pass without it, and adds to the fleet's totals (`teller`).
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{debug, info, warn};
 
 use super::parts::split;
 use super::roster::Roster;
+use super::teller::{FleetSource, Teller};
 use super::{FleetConfig, Lane, SharedStore};
-use crate::event::Reconciled;
+use crate::event::{AlertChanged, Reconciled};
 use crate::model::{Check, Hits};
 use crate::store::Fleet;
 use crate::store::redis::{Heartbeat, Links, Task, now};
@@ -21,6 +23,7 @@ use crate::store::redis::{Heartbeat, Links, Task, now};
 pub struct Keeper {
     lane: Lane,
     task: AbortHandle,
+    teller: Option<Teller>,
 }
 
 impl Keeper {
@@ -34,18 +37,42 @@ impl Keeper {
         Self {
             lane: lane.clone(),
             task: task.abort_handle(),
+            teller: None,
         }
     }
 
-    /// Ends, charges what is still to be charged if that can be done at once, and tells the others
-    /// that this replica is leaving, so that they take its share.
-    pub async fn leave(self) {
+    /// The same, and tells the fleet what this replica counts.
+    #[must_use]
+    pub fn telling(lane: &Lane, source: FleetSource) -> Self {
+        let mut keeper = Self::start(lane);
+        keeper.teller = Some(Teller::start(lane, source));
+        keeper
+    }
+
+    /// Where to tell of this replica's alerts, for the history that is kept in the store; none if it
+    /// tells nothing. What finds no room there is too much: drop it.
+    #[must_use]
+    pub fn alerts(&self) -> Option<mpsc::Sender<AlertChanged>> {
+        self.teller.as_ref().map(Teller::alerts)
+    }
+
+    /// Ends, charges what is still to be charged and tells what is still to be told if that can be
+    /// done at once, and tells the others that this replica is leaving, so that they take its share.
+    pub async fn leave(mut self) {
         self.task.abort();
         let last = async {
             while self.lane.shared().local.has_ledger() && !charge_some(&self.lane).await {}
             send_beats(&self.lane, true).await;
         };
-        let _late = tokio::time::timeout(BEAT, Box::pin(last)).await;
+        let teller = self.teller.take();
+        let told = async {
+            if let Some(teller) = teller {
+                teller.finish().await;
+            }
+        };
+        let (last, told) = (Box::pin(last), Box::pin(told));
+        let both = futures_util::future::join(last, told);
+        let _late = tokio::time::timeout(BEAT, both).await;
     }
 }
 

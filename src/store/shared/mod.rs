@@ -3,7 +3,7 @@
 //! A [`Lane`] is one core's way to both: it asks the servers, waits no longer than it may, and
 //! then decides as each rule's `on_store_failure` says. What all lanes share is the
 //! [`SharedStore`]. One task of the process, the [`Keeper`], tells the other replicas that this one
-//! lives, and charges in Redis what was let pass without it.
+//! lives, charges in Redis what was let pass without it, and adds what it counted to the fleet's totals.
 //!
 //! Promises
 //! - A query whose keys share a server (or a Cluster's slot) is decided there in one step. If they
@@ -19,6 +19,8 @@ mod lane;
 mod parted;
 mod parts;
 mod roster;
+mod teller;
+mod untold;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -26,6 +28,7 @@ use std::time::{Duration, Instant};
 pub use keeper::Keeper;
 pub use lane::{Asked, Lane};
 use parts::{Part, Tally, split};
+pub use teller::FleetSource;
 
 use crate::clock::Timestamp;
 use crate::event::{Events, FallbackReason, FellBack};

@@ -16,3 +16,5 @@ mod refusals;
 mod rig;
 mod secrets;
 mod service;
+
+pub(crate) use self::rig::{Rig, Set};

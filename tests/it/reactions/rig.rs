@@ -20,8 +20,8 @@ use crate::redis::{check, hourly};
 
 /// A lane to a store, and all that it tells.
 #[derive(Debug)]
-pub(super) struct Rig {
-    pub(super) lane: Lane,
+pub(crate) struct Rig {
+    pub(crate) lane: Lane,
     pub(super) events: Arc<Recorder>,
     /// Hits of [`Rig::ask`] that the store said it has charged.
     charged: AtomicU64,
@@ -29,15 +29,15 @@ pub(super) struct Rig {
 
 /// What a test may set.
 #[derive(Clone, Debug)]
-pub(super) struct Set {
+pub(crate) struct Set {
     /// What probes wait.
-    pub(super) deadline: Duration,
-    pub(super) threshold: u32,
-    pub(super) timeout: Duration,
-    pub(super) probe: Duration,
-    pub(super) queue: usize,
-    pub(super) batch: usize,
-    pub(super) password_file: Option<PathBuf>,
+    pub(crate) deadline: Duration,
+    pub(crate) threshold: u32,
+    pub(crate) timeout: Duration,
+    pub(crate) probe: Duration,
+    pub(crate) queue: usize,
+    pub(crate) batch: usize,
+    pub(crate) password_file: Option<PathBuf>,
 }
 
 impl Default for Set {
@@ -56,7 +56,7 @@ impl Default for Set {
 
 impl Rig {
     /// One to `url`, that has been tried.
-    pub(super) async fn start(url: &str, set: Set) -> Self {
+    pub(crate) async fn start(url: &str, set: Set) -> Self {
         let rig = Self::open(url, set);
         rig.lane.settled(PATIENCE).await;
         rig
@@ -187,7 +187,7 @@ impl Rig {
     }
 
     /// What went wrong last with the first link, as operators are told.
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(crate) fn trouble(&self) -> Option<String> {
         let status = self.lane.shared().status();
         status.first()?.links.first()?.failure.clone()
     }

@@ -12,6 +12,7 @@ mod behaviour;
 mod cluster_node;
 mod connect;
 mod failures;
+mod fleet;
 mod full;
 mod heartbeat;
 mod node;
@@ -78,6 +79,10 @@ on_each_server! {
     behaviour::keys_live_as_long_as_their_state,
     behaviour::the_servers_clock_decides,
     behaviour::what_was_given_back_leaves_no_key,
+    fleet::a_history_keeps_the_newest,
+    fleet::counts_add_up_and_what_is_none_begins_anew,
+    fleet::the_list_of_domains_is_bounded_and_forgets,
+    fleet::what_is_of_another_type_is_left_alone,
     full::a_server_that_replicates_scripts_refuses_the_whole_call,
     full::a_call_lands_whole_or_not_at_all,
     heartbeat::a_field_that_cannot_be_read_is_dropped,

@@ -26,6 +26,7 @@ pub(crate) use self::pair::Pair;
 pub(crate) use self::sentinel::Sentinel;
 pub(crate) use self::server::Server;
 pub(crate) use self::single::{Access, COMMANDS, Options, Single};
+pub(crate) use self::wire::Reply;
 
 /// What all arrangements have.
 pub(crate) trait Topology: Send + Sync {
@@ -85,10 +86,10 @@ async fn key_without_expiry_here(
             return Err(std::io::Error::other("SCAN answers a cursor and keys"));
         };
         for key in keys.items() {
-            let wire::Reply::Text(key) = key else {
+            let Reply::Text(key) = key else {
                 continue;
             };
-            if connection.call(&[b"TTL", &key[..]]).await? == wire::Reply::Number(-1) {
+            if connection.call(&[b"TTL", &key[..]]).await? == Reply::Number(-1) {
                 return Ok(Some(key.clone()));
             }
         }
