@@ -31,7 +31,7 @@
 //!
 //! | module | what it is for | knows alone |
 //! |---|---|---|
-//! | [`cli`] | the command line: serve, check, explain, query, reset, schema, healthcheck, completions | clap, the environment |
+//! | [`cli`] | the command line: serve, check, explain, query, reset, schema, top, healthcheck, completions | clap, the environment |
 //! | [`app`] | the composition root: settings in, a running Tollgate out; reload; drain | who is connected to whom |
 //! | [`config`] | text to checked rules and settings, or a full report of problems | YAML |
 //! | [`provider`] | where policies come from: files, watched | the file system |

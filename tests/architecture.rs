@@ -84,7 +84,10 @@ const PLACES: [(&[&str], &[&str]); 9] = [
         &["src/config"],
     ),
     (&["notify"], &["src/provider"]),
-    (&["clap", "clap_complete"], &["src/cli", "src/main"]),
+    (
+        &["clap", "clap_complete", "crossterm"],
+        &["src/cli", "src/main"],
+    ),
     (&["mimalloc"], &["src/main"]),
 ];
 

@@ -8,6 +8,7 @@
 //! | `/explain?domain=D&descriptor=k=v,k=v&hits=N` | why a descriptor is answered as it is, and what it would be answered now, as JSON; charges nothing |
 //! | `/counters?domain=D&descriptor=k=v,k=v` | `GET`: what is counted for a descriptor, as JSON; `DELETE`: the same, and starts it afresh |
 //! | `/store` | where counts are and how that fares, as JSON: breakers, servers, replicas |
+//! | `/top?domain=D&rule=R&limit=N` | the keys that exceeded their limits most often in the last one to two minutes, as JSON |
 
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
@@ -20,7 +21,7 @@ use serde_json::Value;
 use super::explain::ExplainReport;
 use super::store::{self, StoreReport};
 use super::written::Domain;
-use super::{AdminState, PolicyStatus, counters, rlconfig};
+use super::{AdminState, PolicyStatus, counters, rlconfig, top};
 use crate::model::{Check, DescriptorText, Hits};
 
 /// The routes of the `admin` listener.
@@ -32,6 +33,7 @@ pub fn routes(state: AdminState) -> Router {
         .route("/explain", get(explain))
         .route("/counters", counters::methods())
         .route("/store", get(store::show))
+        .route("/top", get(top::show))
         .with_state(state)
 }
 
@@ -121,7 +123,7 @@ fn broken(error: String) -> Response {
 }
 
 /// Runs what may take long (100,000 rules) beside the runtime that accepts connections.
-async fn blocking(work: impl FnOnce() -> Response + Send + 'static) -> Response {
+pub(super) async fn blocking(work: impl FnOnce() -> Response + Send + 'static) -> Response {
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| broken(error.to_string()))
@@ -136,4 +138,6 @@ const INDEX: &str = "\
               GET: what is counted for a descriptor, as JSON; DELETE: the same, and starts it afresh
               (from this machine only, unless a token is set)
 /store        where counts are, and how that fares: breakers, servers, replicas
+/top          [?domain=D][&rule=R][&limit=N]
+              the keys that exceeded their limits most often in the last one to two minutes
 ";

@@ -16,6 +16,7 @@ mod permit;
 mod rlconfig;
 mod status;
 mod store;
+pub mod top;
 mod written;
 
 use std::fmt;
@@ -29,6 +30,7 @@ use crate::model::{Check, Verdict};
 use crate::pipeline::Pipeline;
 use crate::policy::DomainSpec;
 use crate::store::{Lane, NotForgotten};
+use top::{TopQuery, TopReport};
 
 /// What the admin routes look at. Cheap to clone.
 #[derive(Clone)]
@@ -46,6 +48,8 @@ pub struct AdminState {
     /// The policies in force as they were written; compiles them, so it is called off the request
     /// path.
     pub written: Arc<dyn Fn() -> Result<Vec<DomainSpec>, String> + Send + Sync>,
+    /// The keys that are limited most; may take a while, as `metrics`.
+    pub top: Arc<dyn Fn(&TopQuery) -> TopReport + Send + Sync>,
     /// What callers must bring to change something; without, only those on this machine may.
     pub token: Option<Token>,
 }

@@ -1,10 +1,11 @@
-//! What the fleet is told of this replica, from where it is counted.
+//! What the fleet and operators are told of this replica, from where it is counted.
 
 use std::sync::Arc;
 
+use crate::admin::top::{TopEntry, TopQuery, TopReport};
 use crate::pipeline::Pipeline;
 use crate::store::FleetSource;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, TopAsked, TopKey};
 
 /// Where the store gets what it tells the fleet.
 pub(super) fn source(telemetry: &Arc<Telemetry>, pipeline: &Arc<Pipeline>) -> FleetSource {
@@ -16,5 +17,25 @@ pub(super) fn source(telemetry: &Arc<Telemetry>, pipeline: &Arc<Pipeline>) -> Fl
             let names = snapshot.policies().domain_names().into_iter();
             names.map(Arc::from).collect()
         }),
+    }
+}
+
+/// The keys that are limited most, as the admin listener shows them.
+pub(super) fn top(telemetry: &Telemetry, asked: &TopQuery) -> TopReport {
+    let top = telemetry.top(TopAsked {
+        domain: asked.domain.as_deref(),
+        rule: asked.rule.as_deref(),
+        limit: asked.limit,
+    });
+    let entry = |key: TopKey| TopEntry {
+        domain: key.domain.to_string(),
+        rule: key.rule.to_string(),
+        key: key.key,
+        times: key.times,
+        at_least: key.at_least,
+    };
+    TopReport {
+        seconds: top.seconds,
+        keys: top.keys.into_iter().map(entry).collect(),
     }
 }

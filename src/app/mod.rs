@@ -11,7 +11,7 @@ mod observed;
 pub(crate) mod policies;
 mod queue;
 mod reload;
-mod store;
+pub(crate) mod store;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -391,6 +391,7 @@ fn admin_state(
     in_force: &Arc<ArcSwap<Written>>,
 ) -> AdminState {
     let (telemetry, settings) = (Arc::clone(telemetry), Arc::clone(settings));
+    let counts = Arc::clone(&telemetry);
     let in_force = Arc::clone(in_force);
     AdminState {
         pipeline: Arc::clone(pipeline),
@@ -398,6 +399,7 @@ fn admin_state(
         status: Arc::clone(status),
         token: None,
         metrics: Arc::new(move || telemetry.render().map_err(|error| error.to_string())),
+        top: Arc::new(move |asked| fleet::top(&counts, asked)),
         settings: Arc::new(move || {
             serde_json::to_value(&**settings.load())
                 .unwrap_or_else(|error| serde_json::Value::String(error.to_string()))

@@ -37,7 +37,7 @@ pub(super) fn open(settings: &Settings, clock: &Clock, events: &Arc<dyn Events>)
 
 /// The stores in Redis that the settings name, whether they are used or not: the main one, and that
 /// for limits per second if it has one of its own. Their servers are looked for from now on.
-pub(super) fn shared_stores(
+pub(crate) fn shared_stores(
     settings: &Settings,
     clock: &Clock,
     events: &Arc<dyn Events>,
@@ -57,7 +57,7 @@ pub(super) fn shared_stores(
 }
 
 /// How long to wait for the store before Envoy may ask.
-pub(super) fn patience(settings: &Settings) -> Duration {
+pub(crate) fn patience(settings: &Settings) -> Duration {
     settings.store.redis.connect_timeout.get()
 }
 

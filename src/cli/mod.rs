@@ -15,6 +15,7 @@ mod reset;
 mod schema;
 mod serve;
 mod settings;
+mod top;
 
 use std::process::ExitCode;
 
@@ -41,6 +42,7 @@ enum Command {
     Load(load::Load),
     Reset(reset::Reset),
     Schema(schema::Schema),
+    Top(top::Top),
     Healthcheck(healthcheck::Healthcheck),
     Completions(completions::Completions),
 }
@@ -56,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Load(command) => command.run(),
         Command::Reset(command) => command.run(),
         Command::Schema(command) => command.run(),
+        Command::Top(command) => command.run(),
         Command::Healthcheck(command) => command.run(),
         Command::Completions(command) => command.run(),
     }

@@ -120,7 +120,7 @@ impl Serve {
 
 /// Reads a URL. clap's own words on what is wrong would repeat it, password and all.
 #[derive(Clone)]
-struct RedisUrlParser;
+pub(super) struct RedisUrlParser;
 
 impl TypedValueParser for RedisUrlParser {
     type Value = RedisUrl;

@@ -31,7 +31,8 @@ pub use due::DeadlineConfig;
 pub use local::{Fleet, LocalConfig, LocalStats, LocalStore, fallback};
 pub use memory::{MemoryConfig, MemoryStats, MemoryStore, Swept};
 pub use shared::{
-    Asked, FleetConfig, FleetSource, Keeper, Lane, SharedConfig, SharedStore, Unasked, Unavailable,
+    AlertReading, Asked, DomainReading, FleetConfig, FleetReading, FleetSource, Glance,
+    GlanceError, Keeper, Lane, ReplicaReading, SharedConfig, SharedStore, Unasked, Unavailable,
 };
 
 use crate::clock::Timestamp;

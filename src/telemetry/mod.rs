@@ -8,6 +8,9 @@
 //! the Prometheus text, which takes tens of milliseconds with ten thousand series and so belongs
 //! on a thread that may block.
 //!
+//! What is not for metrics is told as plain data: counts by domain for the fleet's totals
+//! ([`Telemetry::totals`]), and the keys that are limited most ([`Telemetry::top`]).
+//!
 //! Numbers that others keep (live keys, calls in flight) come from a closure that the composition
 //! root hands over ([`Telemetry::observe`]); this module knows neither store nor server. Nothing
 //! else in Tollgate knows OpenTelemetry or Prometheus.

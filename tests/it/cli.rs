@@ -85,6 +85,7 @@ fn help_names_every_command() {
         "query",
         "reset",
         "schema",
+        "top",
         "healthcheck",
         "completions",
     ] {

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, Method, Request};
 use http_body_util::BodyExt;
 use tower::ServiceExt;
 
+use super::super::top::TopReport;
 use super::super::{Status, Token, dump};
 use super::*;
 use crate::clock::{Clock, Timestamp};
@@ -41,6 +42,10 @@ fn state(max_keys: u32, token: Option<&str>) -> AdminState {
         lane: None,
         status: Arc::new(Status::default()),
         metrics: Arc::new(|| Ok(Vec::new())),
+        top: Arc::new(|_| TopReport {
+            seconds: 60,
+            keys: Vec::new(),
+        }),
         settings: Arc::new(|| serde_json::Value::Null),
         written: Arc::new(|| Ok(Vec::new())),
         token: token.map(|secret| Token::new(secret.as_bytes()).unwrap()),

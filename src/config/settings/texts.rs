@@ -3,6 +3,7 @@
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
@@ -91,22 +92,28 @@ impl Default for KeyPrefix {
     }
 }
 
+impl FromStr for KeyPrefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // Braces would take the place of the tag that a Cluster hashes by.
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:-".contains(&b);
+        if (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(plain) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!(
+                "{text:?} is no key prefix: 1 to {} letters, digits and _ . : -",
+                Self::MAX_LEN
+            ))
+        }
+    }
+}
+
 impl<'de> Deserialize<'de> for KeyPrefix {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_str(Parsed {
             expecting: "text",
-            parse: |text: &str| {
-                // Braces would take the place of the tag that a Cluster hashes by.
-                let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.:-".contains(&b);
-                if (1..=Self::MAX_LEN).contains(&text.len()) && text.bytes().all(plain) {
-                    Ok(Self(text.to_owned()))
-                } else {
-                    Err(format!(
-                        "{text:?} is no key prefix: 1 to {} letters, digits and _ . : -",
-                        Self::MAX_LEN
-                    ))
-                }
-            },
+            parse: |text: &str| text.parse(),
         })
     }
 }

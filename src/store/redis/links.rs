@@ -9,13 +9,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use bytes::Bytes;
 use tokio::task::AbortHandle;
 use tokio::time::timeout_at;
 
 use super::link::Link;
 use super::queue::{Missed, Work};
 use super::route::Route;
-use super::{Failure, FailureClass, FleetCall, Heartbeat, Place, Redirect, RedisStore, slot_of};
+use super::{
+    Failure, FailureClass, FleetCall, Heartbeat, Place, Redirect, RedisStore, Reply, slot_of,
+};
 use crate::clock::Timestamp;
 use crate::event::BreakerState;
 use crate::model::{Decision, Key};
@@ -162,6 +165,24 @@ impl Links {
     pub(crate) async fn tell(&self, call: &FleetCall) -> Result<(), Failure> {
         let link = self.link_or_failure(self.slot_of_name(call.key().as_bytes()))?;
         link.run_errand(async |line| line.tell(call).await).await
+    }
+
+    /// What a command that only reads answers of a key.
+    ///
+    /// # Errors
+    /// If the server does not answer.
+    pub(crate) async fn read(
+        &self,
+        command: &'static str,
+        key: &str,
+        more: &[&'static str],
+    ) -> Result<Reply, Failure> {
+        let link = self.link_or_failure(self.slot_of_name(key.as_bytes()))?;
+        let key = std::iter::once(Bytes::from(key.to_owned()));
+        let more = more.iter().map(|part| Bytes::from_static(part.as_bytes()));
+        let arguments: Vec<Bytes> = key.chain(more).collect();
+        link.run_errand(async |line| line.command(command, arguments).await)
+            .await
     }
 
     /// Which server has a key, if no core has trouble with it now.

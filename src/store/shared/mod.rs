@@ -14,6 +14,7 @@
 //! It does not know how a server is spoken to; that is `store::redis`. How a share is counted is
 //! `store::local`.
 
+mod glance;
 mod keeper;
 mod lane;
 mod parted;
@@ -25,6 +26,7 @@ mod untold;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub use glance::{AlertReading, DomainReading, FleetReading, Glance, GlanceError, ReplicaReading};
 pub use keeper::Keeper;
 pub use lane::{Asked, Lane};
 use parts::{Part, Tally, split};

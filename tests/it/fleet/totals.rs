@@ -128,6 +128,10 @@ async fn a_user_may_do_all_that_is_needed_and_is_refused_nothing() {
     fleet.ask(0, "shop", "ann", 3).await;
     fleet.stop(0).await;
     assert_eq!(place.total("shop", "requests").await, 3);
+    let (code, out, err) =
+        super::top::run(&["--redis", &url, "--once", "--interval", "100ms"]).await;
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("shop"), "{out}");
     let refused = place.server_alone().cli(&["ACL", "LOG"]).await;
     assert!(
         matches!(&refused, Reply::List(list) if list.is_empty()),
