@@ -1,4 +1,4 @@
-//! Which keys are limited most, by rule: a [sketch](sketch) for each, of this minute and the last.
+//! Which keys are limited most, by rule: a [`sketch`] for each, of this minute and the last.
 //!
 //! To note a key is to lock what only this core's threads lock, unless somebody reads, and to look
 //! through 32 hashes; nothing is allocated once a rule's places are taken. Bounded: [`MAX_RULES`]
