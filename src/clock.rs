@@ -71,6 +71,15 @@ impl Clock {
         }
     }
 
+    /// The same in nanoseconds since 1970, for spans, which are shorter than a millisecond.
+    #[must_use]
+    pub fn unix_nanos(&self) -> u64 {
+        match &self.0 {
+            Some(manual) => manual.load(Ordering::Relaxed).saturating_mul(1_000_000),
+            None => u64::try_from(since_1970().as_nanos()).unwrap_or(u64::MAX),
+        }
+    }
+
     /// Moves a manual clock; a system clock cannot be moved and stays as it is.
     pub fn set(&self, to: Timestamp) {
         if let Some(manual) = &self.0 {
@@ -83,11 +92,14 @@ impl Clock {
     clippy::disallowed_methods,
     reason = "the one place that reads the wall clock"
 )]
-fn system_millis() -> u64 {
-    let since = SystemTime::now()
+fn since_1970() -> Duration {
+    SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+        .unwrap_or_default()
+}
+
+fn system_millis() -> u64 {
+    u64::try_from(since_1970().as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Measures how long something took, on the monotonic clock.

@@ -20,8 +20,8 @@ use arc_swap::{ArcSwap, Guard};
 use smallvec::SmallVec;
 
 use crate::clock::Clock;
-use crate::event::{Decided, DecidedBy, Events, Outcome, Queried, QueryResult};
-use crate::limiter::{Answer, Plan, Refusal, Ruling, Status};
+use crate::event::{Decided, DecidedBy, DecisionSample, Events, Outcome, Queried, QueryResult};
+use crate::limiter::{Answer, Plan, Refusal, Ruling, Status, written};
 use crate::model::{Check, Decision, Query};
 use crate::policy::{Domain, Matched, Miss, Policies};
 use crate::store::{MemoryStore, Store};
@@ -34,6 +34,7 @@ pub struct Pipeline {
     events: Arc<dyn Events>,
     clock: Clock,
     caps: Caps,
+    sample: DecisionSample,
 }
 
 /// The largest queries that are answered.
@@ -61,6 +62,7 @@ impl Pipeline {
             events,
             clock,
             caps,
+            sample: DecisionSample::default(),
         }
     }
 
@@ -100,6 +102,12 @@ impl Pipeline {
     #[must_use]
     pub fn events(&self) -> &dyn Events {
         &*self.events
+    }
+
+    /// Whose decisions are written down.
+    #[must_use]
+    pub fn sample(&self) -> &DecisionSample {
+        &self.sample
     }
 
     /// The counters.
@@ -158,9 +166,10 @@ impl<'s> Asking<'s> {
     }
 
     /// Takes note that the store could not be asked, and that a rule wants that to be an error.
-    pub fn fail(self) {
+    pub fn fail(self, query: &Query<'_>) {
         self.snapshot
             .tell_query(self.domain.meter(), QueryResult::Error);
+        self.snapshot.write_down(query, None);
     }
 
     /// Where queries of its domain are counted.
@@ -263,11 +272,13 @@ impl Snapshot<'_> {
             })
             .collect();
         self.tell_query(self.policies.unknown_domain(), QueryResult::Ok);
-        Answer {
+        let answer = Answer {
             domain: None,
             statuses,
             denied: false,
-        }
+        };
+        self.write_down(query, Some(&answer));
+        answer
     }
 
     fn tell(&self, domain: &Domain, query: &Query<'_>, answer: &Answer<'_>, checks: &[Check]) {
@@ -298,6 +309,18 @@ impl Snapshot<'_> {
             false => QueryResult::Ok,
         };
         self.tell_query(domain.meter(), result);
+        self.write_down(query, Some(answer));
+    }
+
+    /// Has the query written down, if that is wanted of its domain; without an answer, that it
+    /// could not be decided.
+    fn write_down(&self, query: &Query<'_>, answer: Option<&Answer<'_>>) {
+        if self.pipeline.sample.takes(query.domain) {
+            let now = self.pipeline.clock.now().as_millis();
+            written(query, answer, now, |event| {
+                self.pipeline.events.written(event);
+            });
+        }
     }
 
     fn tell_query(&self, domain: u32, result: QueryResult) {

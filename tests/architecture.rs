@@ -34,7 +34,12 @@ const RANKS: [&[&str]; 8] = [
 ];
 
 /// Imports within one rank: from, to, and why that is no circle.
-const SIDEWAYS: [(&str, &str, &str); 2] = [
+const SIDEWAYS: [(&str, &str, &str); 3] = [
+    (
+        "event",
+        "model",
+        "an event tells of hits and spans in the model's words; the model knows no events",
+    ),
     (
         "model",
         "clock",
@@ -60,7 +65,12 @@ const PLACES: [(&[&str], &[&str]); 9] = [
             "tonic_prost",
             "tonic_reflection",
         ],
-        &["src/transport", "src/provider/xds", "src/cli"],
+        &[
+            "src/transport",
+            "src/provider/xds",
+            "src/cli",
+            "src/telemetry/otlp",
+        ],
     ),
     (
         &["hyper", "hyper_util", "tower"],
@@ -71,8 +81,8 @@ const PLACES: [(&[&str], &[&str]); 9] = [
     (
         &[
             "opentelemetry",
-            "opentelemetry_otlp",
             "opentelemetry_prometheus",
+            "opentelemetry_proto",
             "opentelemetry_sdk",
             "prometheus",
             "tracing_subscriber",

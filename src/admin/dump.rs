@@ -7,6 +7,8 @@
 //! | `/rlconfig` | the rules, a line each, as envoyproxy/ratelimit prints them |
 //! | `/explain?domain=D&descriptor=k=v,k=v&hits=N` | why a descriptor is answered as it is, and what it would be answered now, as JSON; charges nothing |
 //! | `/counters?domain=D&descriptor=k=v,k=v` | `GET`: what is counted for a descriptor, as JSON; `DELETE`: the same, and starts it afresh |
+//! | `/log` | `GET`: the log's level; `POST /log?level=debug`: changes it until settings are read again |
+//! | `/decision-log` | `GET`: whose decisions are written down; `POST /decision-log?domain=D&ratio=0.1`: changes that |
 //! | `/store` | where counts are and how that fares, as JSON: breakers, servers, replicas |
 //! | `/top?domain=D&rule=R&limit=N` | the keys that exceeded their limits most often in the last one to two minutes, as JSON |
 
@@ -21,7 +23,7 @@ use serde_json::Value;
 use super::explain::ExplainReport;
 use super::store::{self, StoreReport};
 use super::written::Domain;
-use super::{AdminState, PolicyStatus, counters, rlconfig, top};
+use super::{AdminState, PolicyStatus, counters, log, rlconfig, top};
 use crate::model::{Check, DescriptorText, Hits};
 
 /// The routes of the `admin` listener.
@@ -32,6 +34,8 @@ pub fn routes(state: AdminState) -> Router {
         .route("/rlconfig", get(rules))
         .route("/explain", get(explain))
         .route("/counters", counters::methods())
+        .route("/log", log::level_methods())
+        .route("/decision-log", log::decision_methods())
         .route("/store", get(store::show))
         .route("/top", get(top::show))
         .with_state(state)
@@ -137,6 +141,10 @@ const INDEX: &str = "\
 /counters     ?domain=D&descriptor=key=value[,key=value]
               GET: what is counted for a descriptor, as JSON; DELETE: the same, and starts it afresh
               (from this machine only, unless a token is set)
+/log          GET: the log's level; POST ?level=debug: changes it until settings are read again
+/decision-log GET: whose decisions are written to standard output, and which share of them;
+              POST ?domain=D&ratio=0.1: changes that until settings are read again
+              (both POSTs from this machine only, unless a token is set)
 /store        where counts are, and how that fares: breakers, servers, replicas
 /top          [?domain=D][&rule=R][&limit=N]
               the keys that exceeded their limits most often in the last one to two minutes

@@ -2,8 +2,8 @@
 //!
 //! Two routers: [`health`] (for the `http` listener: liveness, readiness, metrics) and [`dump`]
 //! (for the `admin` listener: the configuration in force, and why a descriptor is answered as it
-//! is). They look and tell; one call changes something, the reset of a counter, and not everybody
-//! may ([`Token`]). What they show is handed over by `app` as plain values and closures
+//! is). They look and tell; few calls change something (they reset a counter, or change how much is
+//! logged), and not everybody may ([`Token`]). What they show is handed over by `app` as plain values and closures
 //! ([`AdminState`]).
 
 mod brief;
@@ -12,6 +12,7 @@ mod counters;
 pub mod dump;
 pub mod explain;
 pub mod health;
+mod log;
 mod permit;
 mod rlconfig;
 mod status;
@@ -23,6 +24,7 @@ use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use brief::brief;
+pub use log::LogLevel;
 pub use permit::{Token, TokenError};
 pub use status::{PolicyStatus, Status};
 
@@ -52,6 +54,8 @@ pub struct AdminState {
     pub top: Arc<dyn Fn(&TopQuery) -> TopReport + Send + Sync>,
     /// What callers must bring to change something; without, only those on this machine may.
     pub token: Option<Token>,
+    /// The log, if this process has one.
+    pub log: Option<Arc<dyn LogLevel>>,
 }
 
 impl AdminState {

@@ -12,6 +12,7 @@ pub(crate) mod policies;
 mod queue;
 mod reload;
 pub(crate) mod store;
+mod telemetry;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -140,8 +141,7 @@ impl App {
             clock,
         } = options;
         let token = configure::token(&settings)?;
-        let usual_by = configure::usual_source(&settings);
-        let telemetry = Arc::new(Telemetry::new(clock.clone(), usual_by)?);
+        let telemetry = telemetry::start(&settings, &clock)?;
         // Before the first reading, so that no change falls between the two.
         let watcher = watch(&settings).await;
         let loaded = LoadedPolicies::first(&settings, watcher.as_ref(), &*telemetry, &clock)?;
@@ -155,13 +155,15 @@ impl App {
         let status = Arc::new(Status::default());
         let caps = configure::caps(&settings);
         let pipeline = Arc::new(Pipeline::new(loaded.policies, store, events, clock, caps));
+        pipeline.sample().replace(settings.decision_log());
         status.accepted(loaded.status);
         telemetry.reloaded(Reloaded { accepted: true });
-        let service = Arc::new(Service::new(
+        let service = Service::new(
             Arc::clone(&pipeline),
             configure::response(&settings),
             configure::limits(&settings),
-        ));
+        );
+        let service = Arc::new(service.with_sampler(settings.sampler()));
         telemetry.observe(Parts::new(&pipeline, &service, &status));
         let health = HealthReporter::new();
         let grpc = serve(&settings, grpc, &service, &health, lane.as_ref()).await?;
@@ -172,6 +174,7 @@ impl App {
         let state = AdminState {
             lane: lane.clone(),
             token,
+            log: telemetry::log_level(log.as_ref()),
             ..admin_state(&pipeline, &status, &telemetry, &settings, &in_force)
         };
         let (http, admin) = serve_people([http, admin], &service, state, prometheus)?;
@@ -281,6 +284,7 @@ impl App {
         }
         self.http.stop(HTTP_GRACE).await;
         self.admin.stop(HTTP_GRACE).await;
+        self.reloader.telemetry.stop(telemetry::LAST_WORDS).await;
         if cut > 0 {
             warn!(
                 connections = cut,
@@ -398,6 +402,7 @@ fn admin_state(
         lane: None,
         status: Arc::clone(status),
         token: None,
+        log: None,
         metrics: Arc::new(move || telemetry.render().map_err(|error| error.to_string())),
         top: Arc::new(move |asked| fleet::top(&counts, asked)),
         settings: Arc::new(move || {

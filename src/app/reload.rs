@@ -104,6 +104,7 @@ impl Reloader {
                 self.take(&found);
             }
         }
+        self.pipeline.sample().replace(new.decision_log());
         let applied = old.changes(&new).applied;
         self.settings.store(Arc::new(new));
         if !applied.is_empty() {

@@ -5,16 +5,23 @@
 
 mod fleet;
 mod outcome;
+mod sample;
 mod store;
+mod trace;
 
 use std::fmt;
 use std::time::Duration;
 
 pub use fleet::{AlertChanged, AlertState, DomainTotals, Total, Totals};
 pub use outcome::{DecidedBy, Outcome, QueryResult};
+pub use sample::{DecisionSample, TooManyDomains};
 pub use store::{
     BreakerState, FallbackReason, FellBack, Operation, Reconciled, StoreCalled, StoreChanged,
     StoreName,
+};
+pub use trace::{
+    CallTrace, MAX_DESCRIPTORS, MAX_TEXT, TracedDecision, TracedDescriptor, TracedQueries, Written,
+    WrittenDescriptor, WrittenRuling,
 };
 
 /// Somebody who is told what happens. Called on the request path: must not block or allocate for
@@ -49,6 +56,14 @@ pub trait Events: fmt::Debug + Send + Sync {
 
     /// The shared store was told of hits that were admitted without it.
     fn reconciled(&self, event: Reconciled);
+
+    /// A recorded call is over.
+    fn traced(&self, call: CallTrace) {
+        drop(call);
+    }
+
+    /// A query was decided that is to be written down.
+    fn written(&self, _: Written<'_>) {}
 }
 
 /// One descriptor of a query was decided.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::TracedQueries;
+
 /// A call to the shared store ended, well or not. One call carries the checks of many queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreCalled<'a> {
@@ -20,6 +22,8 @@ pub struct StoreCalled<'a> {
     /// The domains that they are of, each once, as [`Meters::domain`](super::Meters::domain)
     /// numbered them.
     pub domains: &'a [u32],
+    /// Those of its queries whose calls are recorded; usually none.
+    pub traced: TracedQueries<'a>,
 }
 
 /// A node of the shared store is taken for healthy, or no longer.

@@ -7,12 +7,14 @@
 mod answer;
 mod explain;
 mod refusal;
+mod written;
 
 use smallvec::SmallVec;
 
 pub use answer::{Answer, Ruling, Status};
 pub use explain::{Applies, Explanation, explain};
 pub use refusal::Refusal;
+pub use written::written;
 
 use crate::model::{Check, Decision, Query, Role};
 use crate::policy::{Domain, Matched, Rule, apply_replaces};

@@ -11,6 +11,7 @@ mod peer;
 mod query;
 mod quota;
 mod text;
+mod trace;
 mod value;
 
 pub use check::{Check, Decision, Hits, Role, SATURATED, Source, Verdict, Verdicts, denies};
@@ -23,4 +24,5 @@ pub use quota::{
     Algorithm, DeniedHits, MAX_LOG_LIMIT, MAX_WINDOW_MILLIS, Quota, QuotaError, Unit, Window,
 };
 pub use text::{DescriptorText, DescriptorTextError};
+pub use trace::{Recorded, Sampler, TraceParent, TraceRef};
 pub use value::Value;

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Hits, SATURATED};
+use super::{Hits, SATURATED, TraceRef};
 
 /// One question: may this request pass?
 ///
@@ -16,6 +16,8 @@ pub struct Query<'a> {
     pub descriptors: SmallVec<[Descriptor<'a>; 4]>,
     /// Cost of descriptors that carry none of their own; 0 means unset, and then 1.
     pub hits_addend: u32,
+    /// The call's span, if it is recorded.
+    pub trace: Option<TraceRef>,
 }
 
 /// One path of entries to be limited.

@@ -168,7 +168,8 @@ impl CallDurations {
     }
 }
 
-const RPC_METHOD: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+/// The call, as OpenTelemetry names it.
+pub(super) const RPC_METHOD: &str = "envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
 const OPERATIONS: usize = Operation::ALL.len();
 

@@ -62,7 +62,7 @@ impl Instrument {
 }
 
 /// Every metric that exists, by name.
-pub const ALL: [Instrument; 31] = [
+pub const ALL: [Instrument; 32] = [
     DB_DURATION,
     RPC_DURATION,
     BUILD_INFO,
@@ -94,6 +94,7 @@ pub const ALL: [Instrument; 31] = [
     STORE_OVERFLOW_REFUSED,
     STORE_RECONCILED,
     STORE_TRANSITIONS,
+    TELEMETRY_DROPPED,
 ];
 
 pub(super) const DB_DURATION: Instrument = Instrument {
@@ -323,6 +324,14 @@ pub(super) const STORE_TRANSITIONS: Instrument = Instrument {
     help: "Times that the breaker of a shared store's node changed, by its new state",
     kind: Kind::Counter,
     attributes: &["store", "state"],
+};
+
+pub(super) const TELEMETRY_DROPPED: Instrument = Instrument {
+    name: "tollgate.telemetry.dropped",
+    unit: "{item}",
+    help: "Spans, lines of the decision log, and pushes of the metrics that were given up, since nobody took them in time",
+    kind: Kind::Counter,
+    attributes: &["signal"],
 };
 
 /// The attribute that keeps each shard's histogram apart; `/metrics` sums over it.

@@ -8,6 +8,8 @@
 use std::fmt;
 use std::io::IsTerminal;
 use std::str::FromStr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
@@ -53,6 +55,17 @@ impl Level {
             Self::Info => "info",
             Self::Debug => "debug",
             Self::Trace => "trace",
+        }
+    }
+
+    /// Its place in [`Level::ALL`].
+    const fn index(self) -> usize {
+        match self {
+            Self::Error => 0,
+            Self::Warn => 1,
+            Self::Info => 2,
+            Self::Debug => 3,
+            Self::Trace => 4,
         }
     }
 
@@ -162,7 +175,11 @@ impl UnknownName {
 
 /// Changes the level of a running log.
 #[derive(Clone, Debug)]
-pub struct LogHandle(reload::Handle<Targets, Registry>);
+pub struct LogHandle {
+    filter: reload::Handle<Targets, Registry>,
+    /// The level's place in [`Level::ALL`].
+    level: Arc<AtomicUsize>,
+}
 
 impl LogHandle {
     /// Logs from `level` up, from now on.
@@ -171,9 +188,18 @@ impl LogHandle {
     ///
     /// When the log is gone.
     pub fn set_level(&self, level: Level) -> Result<(), LogError> {
-        self.0
+        self.filter
             .reload(level.targets())
-            .map_err(|error| LogError(error.to_string()))
+            .map_err(|error| LogError(error.to_string()))?;
+        self.level.store(level.index(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// From which level up it logs.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        let index = self.level.load(Ordering::Relaxed);
+        Level::ALL.get(index).copied().unwrap_or_default()
     }
 }
 
@@ -212,7 +238,11 @@ where
         Format::Json => lines.json().flatten_event(true).boxed(),
     };
     let subscriber = Registry::default().with(lines.with_filter(filter));
-    (subscriber, LogHandle(handle))
+    let handle = LogHandle {
+        filter: handle,
+        level: Arc::new(AtomicUsize::new(level.index())),
+    };
+    (subscriber, handle)
 }
 
 /// Targets of the libraries that have much to say.
@@ -221,7 +251,6 @@ const LIBRARIES: [&str; 5] = ["h2", "hyper", "hyper_util", "tonic", "tower"];
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::Arc;
 
     use parking_lot::Mutex;
 
@@ -293,7 +322,9 @@ mod tests {
         let text = logged(Level::Warn, Format::Text, |handle| {
             let say = |what: &str| tracing::info!("{what}");
             say("before");
+            assert_eq!(handle.level(), Level::Warn);
             handle.set_level(Level::Info).unwrap();
+            assert_eq!(handle.level(), Level::Info);
             say("between");
             handle.set_level(Level::Error).unwrap();
             say("after");

@@ -1,4 +1,4 @@
-//! What the service tells about itself: metrics and logs.
+//! What the service tells about itself: metrics, traces and logs.
 //!
 //! [`Telemetry`] listens to the [`Events`] of the request path and numbers its rules ([`Meters`]).
 //! Listening never blocks, waits or fails: a decision is one addition in memory of the thread's
@@ -11,16 +11,23 @@
 //! What is not for metrics is told as plain data: counts by domain for the fleet's totals
 //! ([`Telemetry::totals`]), and the keys that are limited most ([`Telemetry::top`]).
 //!
+//! Where a receiver is named, [`otlp`] pushes the metrics, and the spans of the calls that are
+//! recorded; where an operator asks for it, decisions are written down (`decision_log`). Both have
+//! threads of their own and bounded queues, and count what finds no room.
+//!
 //! Numbers that others keep (live keys, calls in flight) come from a closure that the composition
 //! root hands over ([`Telemetry::observe`]); this module knows neither store nor server. Nothing
 //! else in Tollgate knows OpenTelemetry or Prometheus.
 
 mod cells;
+mod decision_log;
 mod decisions;
 mod domains;
+mod dropped;
 mod durations;
 pub mod instruments;
 pub mod logs;
+pub mod otlp;
 mod register;
 mod render;
 mod shard;
@@ -32,8 +39,10 @@ mod words;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use opentelemetry::metrics::MeterProvider;
+use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use prometheus::Registry;
 #[cfg(target_os = "linux")]
@@ -44,12 +53,15 @@ pub use top::{TopAsked, TopKey, TopKeys};
 
 use crate::clock::Clock;
 use crate::event::{
-    Answered, Code, Decided, DecidedBy, Events, FellBack, Meters, Operation, Queried, Reconciled,
-    Refused, Reloaded, Served, StoreCalled, StoreChanged,
+    Answered, CallTrace, Code, Decided, DecidedBy, Events, FellBack, Meters, Operation, Queried,
+    Reconciled, Refused, Reloaded, Served, StoreCalled, StoreChanged, Written,
 };
+use decision_log::DecisionLog;
 use decisions::Decisions;
 use domains::Domains;
+use dropped::Dropped;
 use durations::{BatchSizes, CallDurations, DecisionDurations, RpcDurations};
+use otlp::{Finished, Push, PushConfig, Reader, StoreSpan};
 use stores::Stores;
 use top::Top;
 
@@ -63,6 +75,8 @@ pub struct Telemetry {
     top: Top,
     registry: Registry,
     clock: Clock,
+    push: Option<Push>,
+    decision_log: DecisionLog,
     /// Owns the instruments.
     _provider: SdkMeterProvider,
 }
@@ -75,23 +89,47 @@ impl Telemetry {
     ///
     /// When the exporter cannot be registered, which would be a mistake in this module.
     pub fn new(clock: Clock, usual_by: DecidedBy) -> Result<Self, SetUpError> {
+        Self::pushing(clock, usual_by, None)
+    }
+
+    /// The same, and what `push` says is pushed, until [`Telemetry::stop`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Telemetry::new`], and when no thread can be started.
+    pub fn pushing(
+        clock: Clock,
+        usual_by: DecidedBy,
+        push: Option<PushConfig>,
+    ) -> Result<Self, SetUpError> {
         let shards = shard::count();
         let registry = Registry::new();
         // What this costs: CPU, memory, open files.
         #[cfg(target_os = "linux")]
         registry
             .register(Box::new(ProcessCollector::for_self()))
-            .map_err(|error| SetUpError(error.to_string()))?;
+            .map_err(|error| SetUpError::Exporter(error.to_string()))?;
         let exporter = opentelemetry_prometheus::exporter()
             .with_registry(registry.clone())
             .scope_info_enabled(false)
             .without_target_info()
             .build()
-            .map_err(|error| SetUpError(error.to_string()))?;
+            .map_err(|error| SetUpError::Exporter(error.to_string()))?;
+        // The environment is for the command line to read; OTLP has a resource of our own.
         let provider = SdkMeterProvider::builder()
+            .with_resource(Resource::builder_empty().build())
             .with_reader(exporter)
-            .with_view(register::view)
-            .build();
+            .with_view(register::view);
+        // A second reader doubles what a histogram's record costs, so only if it is used.
+        let reader = push
+            .as_ref()
+            .and_then(|push| push.metrics.as_ref())
+            .map(|_| Reader::default());
+        let provider = match reader.clone() {
+            Some(reader) => provider.with_reader(reader).build(),
+            None => provider.build(),
+        };
+        let dropped = Arc::new(Dropped::default());
         let state = Arc::new(State {
             decisions: Decisions::new(shards, usual_by),
             domains: Domains::new(shards),
@@ -104,6 +142,8 @@ impl Telemetry {
         });
         let meter = provider.meter("tollgate");
         register::register(&meter, &state);
+        dropped::register(&meter, &dropped);
+        let push = push.map(|config| Push::start(config, reader, &dropped));
         Ok(Self {
             batch_sizes: BatchSizes::new(&meter),
             decision_durations: DecisionDurations::new(&meter, shards),
@@ -113,6 +153,8 @@ impl Telemetry {
             state,
             registry,
             clock,
+            push: push.transpose().map_err(SetUpError::Thread)?,
+            decision_log: DecisionLog::new(dropped, Box::new(std::io::stdout())),
             _provider: provider,
         })
     }
@@ -130,6 +172,16 @@ impl Telemetry {
     /// When the text cannot be written: an instrument that Prometheus does not accept.
     pub fn render(&self) -> Result<Vec<u8>, RenderError> {
         render::text(&self.registry)
+    }
+
+    /// Pushes what there is and writes down what waits, in at most `limit`, and pushes nothing more.
+    pub async fn stop(&self, limit: Duration) {
+        let pushed = async {
+            if let Some(push) = &self.push {
+                push.stop(limit).await;
+            }
+        };
+        tokio::join!(pushed, self.decision_log.flush(limit));
     }
 }
 
@@ -176,6 +228,9 @@ impl Events for Telemetry {
         if event.operation == Operation::Decide {
             self.batch_sizes.record(event);
         }
+        if let (Some(push), [_, ..]) = (&self.push, event.traced.spans) {
+            push.span(|| Finished::Store(StoreSpan::new(event, self.clock.unix_nanos())));
+        }
     }
 
     fn store_changed(&self, event: StoreChanged<'_>) {
@@ -188,6 +243,19 @@ impl Events for Telemetry {
 
     fn reconciled(&self, event: Reconciled) {
         self.state.stores.reconciled(event);
+    }
+
+    fn traced(&self, call: CallTrace) {
+        if let Some(push) = &self.push {
+            push.span(|| Finished::Call {
+                call,
+                at: self.clock.unix_nanos(),
+            });
+        }
+    }
+
+    fn written(&self, event: Written<'_>) {
+        self.decision_log.write(&event);
     }
 }
 
@@ -257,10 +325,16 @@ pub struct Readings {
     pub in_flight: u64,
 }
 
-/// Why telemetry could not be set up: a mistake in Tollgate, not in its settings.
+/// Why telemetry could not be set up.
 #[derive(Debug, thiserror::Error)]
-#[error("metrics cannot be set up: {0}; this is a bug in Tollgate, please report it")]
-pub struct SetUpError(String);
+pub enum SetUpError {
+    /// The exporter cannot be registered: a mistake in Tollgate, not in its settings.
+    #[error("metrics cannot be set up: {0}; this is a bug in Tollgate, please report it")]
+    Exporter(String),
+    /// No thread, or no runtime on it.
+    #[error("cannot start a thread that pushes telemetry: {0} (is a limit on processes reached?)")]
+    Thread(#[source] std::io::Error),
+}
 
 /// What the instruments read when they are collected.
 struct State {

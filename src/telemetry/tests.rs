@@ -44,6 +44,10 @@ const CALLED: StoreCalled<'static> = StoreCalled {
     queries: 3,
     checks: 5,
     domains: &[0],
+    traced: crate::event::TracedQueries {
+        spans: &[],
+        node: "",
+    },
 };
 
 /// A service with two rules, of which one is only told.

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
     use crate::clock::Clock;
     use crate::event::{
-        Decided, Events, Meters, Operation, Outcome, Queried, StoreCalled, StoreName,
+        Decided, Events, Meters, Operation, Outcome, Queried, StoreCalled, StoreName, TracedQueries,
     };
 
     #[test]
@@ -104,6 +104,7 @@ mod tests {
                 queries: 1,
                 checks: 1,
                 domains: &[shop],
+                traced: TracedQueries::default(),
             });
         }
         let totals = telemetry.totals();

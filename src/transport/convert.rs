@@ -4,16 +4,21 @@ use envoy_types::pb::google::protobuf::{Duration, Struct};
 
 use super::wire;
 use super::{ResponseConfig, headers, metadata, verdicts};
+use crate::event::CallTrace;
 use crate::limiter::{Answer, Ruling, Status};
 use crate::model::{Descriptor, Entry, OverrideLimit, Query, Unit};
 use crate::policy::Matched;
 
-/// The query that `request` asks; borrows its texts.
-pub(super) fn query(request: &wire::RateLimitRequest) -> Query<'_> {
+/// The query that `request` asks; borrows its texts. `trace` is what is recorded of the call.
+pub(super) fn query<'r>(
+    request: &'r wire::RateLimitRequest,
+    trace: Option<&CallTrace>,
+) -> Query<'r> {
     Query {
         domain: &request.domain,
         descriptors: request.descriptors.iter().map(descriptor).collect(),
         hits_addend: request.hits_addend,
+        trace: trace.map(|trace| trace.recorded.span),
     }
 }
 

@@ -17,9 +17,9 @@ use super::routes::{HealthReporter, Routes};
 use super::server::ServerError;
 use super::serving::Serving;
 use super::status::Status;
-use super::{Service, census, convert, deadline, frame, wire};
+use super::{Service, census, convert, deadline, frame, trace, wire};
 use crate::clock::Stopwatch;
-use crate::event::Answered;
+use crate::event::{Answered, CallTrace};
 use crate::limiter::Refusal;
 use crate::pipeline::Begun;
 use crate::store::{Asked, Lane};
@@ -65,10 +65,10 @@ impl Calls {
         if !is_grpc(&request) {
             return Ok(unsupported_media_type());
         }
-        let serving = Serving::new(self);
-        let calls = serving.calls();
+        let mut serving = Serving::new(self, request.headers());
+        let (calls, trace) = serving.parts();
         let patience = deadline::patience(request.headers());
-        let answered = calls.should_rate_limit(request.into_body(), patience);
+        let answered = calls.should_rate_limit(request.into_body(), patience, trace);
         Ok(match answered.await {
             Ok(message) => answer(GrpcBody::Message(message, serving)),
             Err(status) => {
@@ -79,7 +79,12 @@ impl Calls {
         })
     }
 
-    async fn should_rate_limit<B>(&self, body: B, patience: Duration) -> Result<Bytes, Status>
+    async fn should_rate_limit<B>(
+        &self,
+        body: B,
+        patience: Duration,
+        trace: Option<&mut CallTrace>,
+    ) -> Result<Bytes, Status>
     where
         B: Body<Data = Bytes> + Unpin,
     {
@@ -95,11 +100,12 @@ impl Calls {
         let message = in_time(frame::read(body, limits.message_bytes), patience).await?;
         let watch = Stopwatch::start();
         let response = match asked {
-            None => service.decode_and_decide(message)?,
+            None => service.decode_and_decide(message, trace)?,
             // In a box, so that calls that never wait do not carry what those need that do.
             Some((lane, asked)) => {
                 let due = lane.shared().due(asked, patience);
-                Box::pin(service.decode_and_ask(message, lane, due)).await?
+                let call = Call { lane, due, trace };
+                Box::pin(service.decode_and_ask(message, call)).await?
             }
         };
         let response = frame::write(&response);
@@ -150,14 +156,18 @@ impl Service {
     /// # Errors
     /// What the caller would be told.
     pub fn answer_bytes(&self, message: Bytes) -> Result<Bytes, String> {
-        match self.decode_and_decide(message) {
+        match self.decode_and_decide(message, None) {
             Ok(response) => Ok(response.encode_to_vec().into()),
             Err(status) => Err(status.message),
         }
     }
 
-    fn decode_and_decide(&self, message: Bytes) -> Result<wire::RateLimitResponse, Status> {
-        self.decide(&self.decode(message)?)
+    fn decode_and_decide(
+        &self,
+        message: Bytes,
+        trace: Option<&mut CallTrace>,
+    ) -> Result<wire::RateLimitResponse, Status> {
+        self.decide(&self.decode(message)?, trace)
     }
 
     fn decode(&self, message: Bytes) -> Result<wire::RateLimitRequest, Status> {
@@ -169,31 +179,33 @@ impl Service {
     pub(super) fn decide(
         &self,
         request: &wire::RateLimitRequest,
+        trace: Option<&mut CallTrace>,
     ) -> Result<wire::RateLimitResponse, Status> {
-        let query = convert::query(request);
+        let query = convert::query(request, trace.as_deref());
         let snapshot = self.pipeline.snapshot();
         let answer = snapshot.answer(&query, self.pipeline.store().memory())?;
+        if let Some(trace) = trace {
+            trace::note(trace, &query, &answer);
+        }
         Ok(convert::response(&query, &answer, self.response))
     }
 
     async fn decode_and_ask(
         &self,
         message: Bytes,
-        lane: &Lane,
-        due: StdInstant,
+        call: Call<'_>,
     ) -> Result<wire::RateLimitResponse, Status> {
         let request = self.decode(message)?;
-        self.ask(&request, lane, due).await
+        self.ask(&request, call).await
     }
 
     /// Answers one request by the store that all replicas share.
     pub(super) async fn ask(
         &self,
         request: &wire::RateLimitRequest,
-        lane: &Lane,
-        due: StdInstant,
+        Call { lane, due, trace }: Call<'_>,
     ) -> Result<wire::RateLimitResponse, Status> {
-        let query = convert::query(request);
+        let query = convert::query(request, trace.as_deref());
         let snapshot = self.pipeline.lasting_snapshot();
         let answer = match snapshot.begin(&query)? {
             Begun::Answered(answer) => answer,
@@ -202,18 +214,32 @@ impl Service {
                     checks: asking.checks().into(),
                     enforce: asking.enforce(),
                     domain: asking.domain(),
+                    trace: query.trace,
                 };
                 match lane.decide(asked, due).await {
                     Ok(decision) => asking.finish(&query, &decision),
                     Err(unavailable) => {
-                        asking.fail();
+                        asking.fail(&query);
                         return Err(Refusal::from(unavailable).into());
                     }
                 }
             }
         };
+        if let Some(trace) = trace {
+            trace::note(trace, &query, &answer);
+        }
         Ok(convert::response(&query, &answer, self.response))
     }
+}
+
+/// What a call that asks the shared store goes by.
+#[derive(Debug)]
+pub(super) struct Call<'c> {
+    pub(super) lane: &'c Lane,
+    /// By when the store has to answer.
+    pub(super) due: StdInstant,
+    /// What is recorded of it, if that is wanted.
+    pub(super) trace: Option<&'c mut CallTrace>,
 }
 
 fn is_grpc<B>(request: &Request<B>) -> bool {

@@ -10,6 +10,7 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
 use tokio::time::Instant;
 
+use super::grpc::Call;
 use super::status::Status;
 use super::{Service, descriptor_set, wire};
 use crate::clock::Stopwatch;
@@ -92,10 +93,11 @@ impl Json {
         };
         let decided = match (parsed, lane) {
             (Err(status), _) => Err(status),
-            (Ok(request), None) => service.decide(&request),
+            (Ok(request), None) => service.decide(&request, None),
             (Ok(request), Some(lane)) => {
                 let due = lane.shared().due(asked, PATIENCE);
-                service.ask(&request, lane, due).await
+                let trace = None;
+                service.ask(&request, Call { lane, due, trace }).await
             }
         };
         match decided {

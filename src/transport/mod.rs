@@ -25,12 +25,14 @@ mod routes;
 pub mod server;
 mod serving;
 mod status;
+mod trace;
 mod verdicts;
 pub mod wire;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::model::Sampler;
 use crate::pipeline::Pipeline;
 use refusals::Refusals;
 use status::Status;
@@ -46,6 +48,8 @@ pub struct Service {
     limits: Limits,
     in_flight: AtomicUsize,
     refusals: Refusals,
+    /// Which calls are recorded, if any are.
+    sampler: Option<Sampler>,
 }
 
 /// What an answer carries besides its statuses.
@@ -90,7 +94,14 @@ impl Service {
             limits,
             in_flight: AtomicUsize::new(0),
             refusals: Refusals::default(),
+            sampler: None,
         }
+    }
+
+    /// The same, and some calls of gRPC are recorded.
+    #[must_use]
+    pub fn with_sampler(self, sampler: Option<Sampler>) -> Self {
+        Self { sampler, ..self }
     }
 
     /// Calls that are under way.

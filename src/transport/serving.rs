@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use http::HeaderMap;
+
 use super::grpc::Calls;
+use super::trace;
 use crate::clock::Stopwatch;
-use crate::event::{CallEnd, Code, Served};
+use crate::event::{CallEnd, CallTrace, Code, Served};
 
 /// A call under way. When it is dropped, it is over: its answer has left, or its caller has.
 #[derive(Debug)]
@@ -12,21 +15,26 @@ pub(super) struct Serving {
     calls: Arc<Calls>,
     watch: Stopwatch,
     ended: CallEnd,
+    /// What is recorded of it, if that is wanted.
+    trace: Option<Box<CallTrace>>,
 }
 
 impl Serving {
     /// A call has come in.
-    pub(super) fn new(calls: Arc<Calls>) -> Self {
+    pub(super) fn new(calls: Arc<Calls>, headers: &HeaderMap) -> Self {
+        let watch = Stopwatch::start();
+        let sampler = calls.service.sampler;
         Self {
+            trace: sampler.and_then(|sampler| trace::begin(sampler, headers)),
             calls,
-            watch: Stopwatch::start(),
+            watch,
             ended: CallEnd::Abandoned,
         }
     }
 
-    /// What answers it.
-    pub(super) fn calls(&self) -> &Arc<Calls> {
-        &self.calls
+    /// What answers it, and what is recorded of that.
+    pub(super) fn parts(&mut self) -> (&Calls, Option<&mut CallTrace>) {
+        (&self.calls, self.trace.as_deref_mut())
     }
 
     /// The last of the answer is handed to the connection.
@@ -43,9 +51,14 @@ impl Serving {
 impl Drop for Serving {
     fn drop(&mut self) {
         let events = self.calls.service.pipeline.events();
-        events.served(Served {
-            duration: self.watch.elapsed(),
-            ended: self.ended,
-        });
+        let (duration, ended) = (self.watch.elapsed(), self.ended);
+        events.served(Served { duration, ended });
+        if let Some(trace) = self.trace.take() {
+            events.traced(CallTrace {
+                duration,
+                ended,
+                ..*trace
+            });
+        }
     }
 }

@@ -121,6 +121,7 @@ mod tests {
             domain: b"shop",
             descriptors: descriptors.iter().cloned().collect(),
             hits_addend: 0,
+            trace: None,
         };
         let snapshot = pipeline.snapshot();
         let answer = snapshot.answer(&query, pipeline.store().memory()).unwrap();

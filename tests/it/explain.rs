@@ -179,7 +179,7 @@ proptest! {
                 told.live(&verdict, 0);
             }
             let descriptors = [text.descriptor()].into_iter().collect();
-            let query = Query { domain: b"d", descriptors, hits_addend: 0 };
+            let query = Query { domain: b"d", descriptors, hits_addend: 0, trace: None };
             let answer = snapshot.answer(&query, pipeline.store().memory()).unwrap();
             let rule = told.rule.as_ref().map(|rule| rule.path.as_str());
             prop_assert_eq!(rule, rule_of(&answer), "{}\n{}", yaml, told);

@@ -1,8 +1,8 @@
 //! `/counters` of the admin listener: what is counted for one descriptor, and starting it afresh.
 //!
 //! A descriptor has one counter at most, for at most one limit applies to it. `GET` shows it and
-//! charges nothing; `DELETE` drops its state, and is the only call of this listener that changes
-//! anything, so it asks for a permit ([`permit`](super::permit)).
+//! charges nothing; `DELETE` drops its state, and changes
+//! something, so it asks for a permit ([`permit`](super::permit)).
 //!
 //! Where the store is one that all replicas share, it is that one's counter.
 

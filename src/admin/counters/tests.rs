@@ -38,6 +38,7 @@ fn state(max_keys: u32, token: Option<&str>) -> AdminState {
         },
     );
     AdminState {
+        log: None,
         pipeline: Arc::new(pipeline),
         lane: None,
         status: Arc::new(Status::default()),
@@ -59,6 +60,7 @@ fn charge(state: &AdminState, user: &str) -> bool {
         domain: b"shop",
         descriptors: [text.descriptor()].into_iter().collect(),
         hits_addend: 1,
+        trace: None,
     };
     let store = state.pipeline.store().memory();
     let snapshot = state.pipeline.snapshot();

@@ -84,7 +84,7 @@ fn path_of(name: &str, settings: &Settings) -> Option<Vec<String>> {
     if domain.is_empty()
         || !table::DOMAIN_FIELDS
             .iter()
-            .any(|(known, _)| *known == field)
+            .any(|(known, _, _)| *known == field)
     {
         return None;
     }

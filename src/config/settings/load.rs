@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 
 use super::redis_url::without_passwords;
 use super::words::explain;
-use super::{ListenAddr, RedisUrl, RedisUrls, Settings, StoreKind, checks, env};
+use super::{ListenAddr, RedisUrl, RedisUrls, Settings, StoreKind, checks, env, otel};
 use crate::config::report::{Notes, Path, Pos, Report, Said};
 
 /// Settings that may take effect.
@@ -36,7 +36,7 @@ pub struct Overrides {
 
 impl Settings {
     /// Puts the settings together: `flags`, then the variables of `env` whose names begin with
-    /// `TOLLGATE_`, then the `file` (its name and its bytes), then the defaults.
+    /// `TOLLGATE_` (`OTEL_` ones stand beside, see [`Settings::otel`]), then the `file` (its name and its bytes), then the defaults.
     ///
     /// # Errors
     /// If the file or a variable cannot be accepted. The report has the file's first problem and
@@ -52,7 +52,9 @@ impl Settings {
             None => Some(Self::default()),
         }
         .unwrap_or_default();
-        env::apply(&mut settings, env, &mut report);
+        let (otel, env): (Vec<_>, Vec<_>) = env.partition(|(name, _)| name.starts_with("OTEL_"));
+        env::apply(&mut settings, env.into_iter(), &mut report);
+        settings.otel = otel::read(otel.into_iter(), &mut report);
         flags.apply(&mut settings);
         checks::note(&settings, &mut report);
         if report.errors() > 0 {

@@ -24,6 +24,8 @@ mod env;
 mod guards;
 mod listen;
 mod load;
+mod otel;
+mod otlp;
 mod redis_url;
 mod store;
 mod table;
@@ -31,6 +33,8 @@ mod texts;
 mod values;
 mod words;
 
+#[cfg(test)]
+mod otel_tests;
 #[cfg(test)]
 mod store_tests;
 #[cfg(test)]
@@ -40,12 +44,14 @@ pub use changes::{Changes, SettingChange};
 pub use guards::{CircuitBreaker, Deadline, Fleet, Queue};
 pub use listen::{ListenAddr, ListenAddrError};
 pub use load::{Loaded, Overrides};
+pub use otel::Otel;
+pub use otlp::{OtlpEndpoint, ProtocolName, Traces};
 pub use redis_url::{RedisUrl, RedisUrlError, RedisUrls};
 pub use store::{Memory, Redis, RedisTls, Sentinel, Store};
 pub use table::settings_table;
 pub use texts::{KeyPrefix, ServerName};
 pub use values::{
-    AutoOr, HeaderStyle, LogFormat, LogLevel, Number, Replicas, Span, StoreKind, Threads,
+    AutoOr, HeaderStyle, LogFormat, LogLevel, Number, Ratio, Replicas, Span, StoreKind, Threads,
 };
 
 /// Everything that can be set.
@@ -99,6 +105,9 @@ pub struct Settings {
     /// What is told about the service.
     #[serde(deserialize_with = "group")]
     pub telemetry: Telemetry,
+    /// What OpenTelemetry's own variables say; nobody can write it here.
+    #[serde(skip)]
+    pub otel: Otel,
 }
 
 impl Settings {
@@ -122,6 +131,14 @@ impl Settings {
             domains: domains.collect(),
             merge_domains: self.policies.merge_domains,
         }
+    }
+
+    /// The domains whose decisions are written down, and the share of each.
+    pub fn decision_log(&self) -> impl Iterator<Item = (String, f64)> {
+        self.domains.iter().filter_map(|(name, domain)| {
+            let share = domain.decision_log?;
+            Some((name.clone(), share.get()))
+        })
     }
 
     /// In memory all keys lie together anyway.
@@ -240,6 +257,9 @@ pub struct DomainSettings {
     /// Over limit is told, never enforced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shadow_mode: Option<bool>,
+    /// The share of decisions that is written down, a line each, on standard output.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub decision_log: Option<Ratio>,
 }
 
 /// `response`: what an answer carries beside the verdict.
@@ -314,6 +334,15 @@ impl Default for Limits {
 pub struct Telemetry {
     /// Serve `/metrics`.
     pub prometheus: bool,
+    /// Where metrics and spans are pushed to.
+    #[serde(deserialize_with = "texts::unless_empty")]
+    pub otlp_endpoint: Option<OtlpEndpoint>,
+    /// How; unless it is said, by the port.
+    #[serde(deserialize_with = "texts::unless_empty")]
+    pub otlp_protocol: Option<ProtocolName>,
+    /// Which calls are recorded.
+    #[serde(deserialize_with = "group")]
+    pub traces: Traces,
     /// The log, on standard error.
     #[serde(deserialize_with = "group")]
     pub log: Log,
@@ -323,6 +352,9 @@ impl Default for Telemetry {
     fn default() -> Self {
         Self {
             prometheus: true,
+            otlp_endpoint: None,
+            otlp_protocol: None,
+            traces: Traces::default(),
             log: Log::default(),
         }
     }

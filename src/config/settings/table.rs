@@ -23,9 +23,8 @@ pub fn settings_table() -> String {
             default => line(path, &format!("`{default}`"), doc),
         }
     }
-    for (field, doc) in DOMAIN_FIELDS {
-        let default = format!("`defaults.{field}`");
-        line(&format!("domains.NAME.{field}"), &default, doc);
+    for (field, default, doc) in DOMAIN_FIELDS {
+        line(&format!("domains.NAME.{field}"), default, doc);
     }
     table
 }
@@ -71,14 +70,21 @@ fn text_of(value: &Value) -> String {
 }
 
 /// What a domain may set for itself.
-pub(super) const DOMAIN_FIELDS: &[(&str, &str)] = &[
+pub(super) const DOMAIN_FIELDS: &[(&str, &str, &str)] = &[
     (
         "enforce_percent",
+        "`defaults.enforce_percent`",
         "The share of denials that is enforced in the domain NAME (in a variable's name: see below).",
     ),
     (
         "shadow_mode",
+        "`defaults.shadow_mode`",
         "In the domain NAME, over the limit is told in the statuses but the request passes.",
+    ),
+    (
+        "decision_log",
+        "`0`",
+        "The share of the domain NAME's decisions that is written to standard output, a line of JSON each; 0 to 1.",
     ),
 ];
 
@@ -271,6 +277,18 @@ const SETTINGS: &[(&str, &str)] = &[
     ("limits.entries", "Entries of a descriptor."),
     ("limits.message_bytes", "Bytes of a request."),
     ("telemetry.prometheus", "Serve `/metrics`."),
+    (
+        "telemetry.otlp_endpoint",
+        "Where metrics and spans are pushed to, as OTLP: `http://HOST:PORT` or `https://`. OpenTelemetry's own variables are heeded too (below).",
+    ),
+    (
+        "telemetry.otlp_protocol",
+        "`grpc` or `http/protobuf`. Unless it is said: the latter if the port is 4318.",
+    ),
+    (
+        "telemetry.traces.ratio",
+        "The share, 0 to 1, of calls without a trace of their own that are recorded as one. A call whose `traceparent` says that its trace is recorded always is.",
+    ),
     (
         "telemetry.log.level",
         "`error`, `warn`, `info`, `debug` or `trace`.",

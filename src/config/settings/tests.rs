@@ -236,7 +236,7 @@ fn the_table_lists_exactly_the_settings() {
     assert_eq!(paths().count(), listed.len());
     let table = settings_table();
     assert!(table.contains("| `admin.token_file` | none | `TOLLGATE_ADMIN__TOKEN_FILE` |"));
-    assert_eq!(table.lines().count(), listed.len() + 2 + 2);
+    assert_eq!(table.lines().count(), listed.len() + 2 + 3);
     assert!(table.contains("| `listen.grpc` | `0.0.0.0:8081` | `TOLLGATE_LISTEN__GRPC` |"));
     assert!(table.contains(
         "| `domains.NAME.shadow_mode` | `defaults.shadow_mode` | \
@@ -383,7 +383,8 @@ queue: {max_size: 1, batch_size: 1024}
 fleet: {replicas: 10000}
 admin: {token_file: /run/token}
 limits: {in_flight: 1, descriptors: 2, entries: 3, message_bytes: 1024}
-telemetry: {prometheus: false, log: {level: trace, format: json}}
+telemetry: {prometheus: false, otlp_endpoint: 'http://c:4318', otlp_protocol: grpc,
+  traces: {ratio: 0.5}, log: {level: trace, format: json}}
 ";
 
 /// Files and what is said of them.

@@ -42,6 +42,43 @@ pub(super) fn unless_empty<'de, D: Deserializer<'de>, T: Written>(
     deserializer.deserialize_option(UnlessEmpty(PhantomData))
 }
 
+/// Reads a value that may be left out, as [`unless_empty`] does a text.
+pub(super) fn optional<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    deserializer.deserialize_option(Optional(PhantomData))
+}
+
+struct Optional<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Optional<T> {
+    type Value = Option<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value")
+    }
+
+    fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    /// A variable without a value.
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        match text {
+            "" => Ok(None),
+            text => T::deserialize(serde::de::value::StrDeserializer::new(text)).map(Some),
+        }
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        T::deserialize(deserializer).map(Some)
+    }
+}
+
 struct UnlessEmpty<T>(PhantomData<T>);
 
 impl<'de, T: Written> Visitor<'de> for UnlessEmpty<T> {

@@ -77,6 +77,68 @@ impl Visitor<'_> for Range {
     }
 }
 
+/// A share from 0 to 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, PartialOrd)]
+pub struct Ratio(f64);
+
+impl Ratio {
+    /// The share itself, or the nearest that is allowed; 0 for what is no number.
+    #[must_use]
+    pub fn clamped(share: f64) -> Self {
+        match share.is_nan() {
+            true => Self(0.0),
+            false => Self(share.clamp(0.0, 1.0)),
+        }
+    }
+
+    /// The share.
+    #[must_use]
+    pub const fn get(self) -> f64 {
+        self.0
+    }
+}
+
+impl Serialize for Ratio {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Ratio {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(RatioVisitor)
+    }
+}
+
+struct RatioVisitor;
+
+impl Visitor<'_> for RatioVisitor {
+    type Value = Ratio;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a share from 0 to 1, such as 0.25")
+    }
+
+    fn visit_f64<E: Error>(self, share: f64) -> Result<Ratio, E> {
+        match (0.0..=1.0).contains(&share) {
+            true => Ok(Ratio(share)),
+            false => Err(E::invalid_value(Unexpected::Float(share), &self)),
+        }
+    }
+
+    fn visit_u64<E: Error>(self, share: u64) -> Result<Ratio, E> {
+        match share {
+            0 => Ok(Ratio(0.0)),
+            1 => Ok(Ratio(1.0)),
+            _ => Err(E::invalid_value(Unexpected::Unsigned(share), &self)),
+        }
+    }
+
+    fn visit_i64<E: Error>(self, share: i64) -> Result<Ratio, E> {
+        Err(E::invalid_value(Unexpected::Signed(share), &self))
+    }
+}
+
 /// A length of time of at least `MIN_MILLIS` milliseconds and at most 365 days, written as `250ms`,
 /// `5m` or `1h 30m`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

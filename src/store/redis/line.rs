@@ -14,14 +14,16 @@ use super::{
     Call, Connection, DECIDE, FLEET, Failure, FailureClass, FleetCall, Full, HEARTBEAT, Heartbeat,
     Mode, Place, Reached, Reaction, RedisStore, Reply, Role, connect, decode, now,
 };
-use crate::event::{Operation, StoreCalled};
-use crate::model::Key;
+use crate::event::{Operation, StoreCalled, TracedQueries};
+use crate::model::{Key, TraceRef};
 
 /// A connection that serves.
 #[derive(Debug)]
 pub(super) struct Line {
     connection: Connection,
     server: String,
+    /// Where it is, for traces.
+    node: String,
     scripts: Mutex<Scripts>,
     store: Arc<RedisStore>,
     since: Instant,
@@ -64,6 +66,7 @@ impl Line {
         Ok(Self {
             connection,
             server: reached.server,
+            node: place.to_string(),
             scripts: Mutex::new(scripts),
             store: Arc::clone(store),
             since: now(),
@@ -220,6 +223,7 @@ impl Line {
         let config = self.store.config();
         let hurried = within < config.deadline.mul_f64(HURRY);
         let checks = batch.iter().map(|waiting| &*waiting.work.checks);
+        let spans = spans(&batch);
         let decided = sent.and_then(|reply| {
             decode(&reply, checks)
                 .map_err(|error| Failure::new(FailureClass::Protocol, error.to_string()))
@@ -235,6 +239,10 @@ impl Line {
             queries: batch.len(),
             checks: call.checks(),
             domains: &domains(&batch),
+            traced: TracedQueries {
+                spans: &spans,
+                node: &self.node,
+            },
         });
         let (result, again) = match decided {
             Ok(decisions) => {
@@ -359,6 +367,15 @@ fn domains(batch: &[Waiting]) -> SmallVec<[u32; 8]> {
         }
     }
     domains
+}
+
+/// The spans of those of a call's queries whose calls are recorded.
+fn spans(batch: &[Waiting]) -> SmallVec<[TraceRef; 2]> {
+    let span = |waiting: &Waiting| match waiting.work.task {
+        Task::Decide { trace, .. } => trace,
+        Task::GiveBack(_) | Task::Land(_) | Task::Try => None,
+    };
+    batch.iter().filter_map(span).collect()
 }
 
 /// As long as the most patient caller waits; where there is none, as long as the work may take.

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::{FailureClass, Redirect};
 use crate::clock::Timestamp;
-use crate::model::{Check, Decision};
+use crate::model::{Check, Decision, TraceRef};
 use crate::store::Unasked;
 
 /// What is asked of a server.
@@ -41,6 +41,8 @@ pub(crate) enum Task {
         enforce: bool,
         /// Where queries of its domain are counted.
         domain: u32,
+        /// The call's span, if it is recorded.
+        trace: Option<TraceRef>,
     },
     /// Take back what was charged then.
     GiveBack(Timestamp),
@@ -228,6 +230,7 @@ mod tests {
             task: Task::Decide {
                 enforce: true,
                 domain: 0,
+                trace: None,
             },
             slot,
             due,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::parted;
 use super::{SharedStore, Unasked, Unavailable};
-use crate::model::{Check, Decision, Verdict, Verdicts};
+use crate::model::{Check, Decision, TraceRef, Verdict, Verdicts};
 use crate::store::redis::{Failure, Links, Place, Task, Work, now};
 
 /// A query, as the store is asked.
@@ -17,6 +17,19 @@ pub struct Asked {
     pub enforce: bool,
     /// Where queries of its domain are counted.
     pub domain: u32,
+    /// The call's span, if it is recorded.
+    pub trace: Option<TraceRef>,
+}
+
+impl Asked {
+    /// What is asked of a server that decides some of it.
+    pub(super) const fn task(&self) -> Task {
+        Task::Decide {
+            enforce: self.enforce,
+            domain: self.domain,
+            trace: self.trace,
+        }
+    }
 }
 
 /// One core's way to the shared store. Made on the runtime of that core; clones share it.
@@ -80,13 +93,10 @@ impl Lane {
                 Err(_aborted) => Err(Unavailable(Unasked::Gone)),
             };
         }
+        let task = asked.task();
         let Asked {
             checks, enforce, ..
         } = &asked;
-        let task = Task::Decide {
-            enforce: *enforce,
-            domain: asked.domain,
-        };
         match inner.ask(site, Arc::clone(checks), task, due).await {
             Ok(decision) => {
                 inner.shared.local.observe(checks, &decision.verdicts);

@@ -125,10 +125,7 @@ impl<'q> Parted<'q> {
 
     async fn ask_one(&self, part: &'q Part<Site>) -> Result<Decided<'q>, Unasked> {
         let by = self.lane.server(part.place);
-        let task = Task::Decide {
-            enforce: self.asked.enforce,
-            domain: self.asked.domain,
-        };
+        let task = self.asked.task();
         let checks = Arc::clone(&part.checks);
         let decision = self.lane.ask(part.place, checks, task, self.due).await?;
         Ok(Decided { part, decision, by })

@@ -137,6 +137,7 @@ impl Rig {
             checks: checks.into(),
             enforce: true,
             domain: 0,
+            trace: None,
         };
         self.lane.decide(asked, now() + patience).await
     }

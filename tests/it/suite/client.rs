@@ -51,6 +51,7 @@ impl Client {
                     checks,
                     enforce,
                     domain: 0,
+                    trace: None,
                 };
                 lane.decide(asked, due).await.unwrap()
             }
