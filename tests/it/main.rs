@@ -18,6 +18,7 @@ mod harness;
 mod http;
 mod load;
 mod metrics_doc;
+mod otlp;
 mod process;
 mod proto;
 mod reactions;

@@ -57,6 +57,11 @@ impl Process {
         self.child.try_wait().expect("a child can be waited for")
     }
 
+    /// What it has said so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.log.lock().clone()
+    }
+
     /// Whether it has said something.
     pub(crate) fn said(&self, text: &str) -> bool {
         self.log.lock().iter().any(|line| line.contains(text))

@@ -20,6 +20,8 @@ pub(crate) struct Gateway {
     pub(crate) fail_closed: bool,
     /// Ask each Tollgate for its health ten times a second and leave out who is not serving.
     pub(crate) health_checks: bool,
+    /// Record every request, and push its spans there as OTLP.
+    pub(crate) traces: Option<SocketAddr>,
 }
 
 /// The domain of all routes but `/elsewhere`.
@@ -33,6 +35,7 @@ impl Gateway {
             timeout: Some("10s"),
             fail_closed: true,
             health_checks: false,
+            traces: None,
         }
     }
 
@@ -43,6 +46,7 @@ impl Gateway {
             timeout: None,
             fail_closed: false,
             health_checks: false,
+            traces: None,
         }
     }
 
@@ -50,13 +54,7 @@ impl Gateway {
     pub(crate) fn render(&self, dir: &Path) -> Value {
         let upstream = json!({ "pipe": { "path": dir.join("upstream.sock") } });
         let tollgates = self.tollgates.iter().map(tcp).collect();
-        let mut tollgate = cluster("tollgate", tollgates);
-        tollgate["typed_extension_protocol_options"] = json!({
-            "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                "@type": ty("upstreams.http.v3.HttpProtocolOptions"),
-                "explicit_http_config": { "http2_protocol_options": {} },
-            }
-        });
+        let mut tollgate = over_http2(cluster("tollgate", tollgates));
         if self.health_checks {
             tollgate["health_checks"] = json!([{
                 "timeout": "1s", "interval": "0.1s", "no_traffic_interval": "0.1s",
@@ -68,13 +66,22 @@ impl Gateway {
             "typed_config": { "@type": ty("filters.http.lua.v3.Lua"),
                 "default_source_code": { "inline_string": LIMIT_FROM_HEADER } },
         });
-        let gateway = manager("gateway", routes(), vec![lua, self.filter()]);
+        let mut gateway = manager("gateway", routes(), vec![lua, self.filter()]);
+        let mut clusters = vec![cluster("upstream", vec![upstream.clone()])];
+        if let Some(receiver) = &self.traces {
+            gateway["typed_config"]["tracing"] = tracing();
+            clusters.push(over_http2(cluster("otlp", vec![tcp(receiver)])));
+        }
+        clusters.push(tollgate);
         let answer = json!({ "match": { "prefix": "/" },
             "direct_response": { "status": 200, "body": { "inline_string": BODY } } });
         json!({
             "admin": { "address": tcp(&SocketAddr::from(([127, 0, 0, 1], 0))) },
+            // Spans leave as they end, not by fives.
+            "layered_runtime": { "layers": [{ "name": "static", "static_layer":
+                { "tracing": { "opentelemetry": { "min_flush_spans": 1 } } } }] },
             "static_resources": {
-                "clusters": [tollgate, cluster("upstream", vec![upstream.clone()])],
+                "clusters": clusters,
                 "listeners": [
                     listener("gateway", &tcp(&SocketAddr::from(([127, 0, 0, 1], 0))), &gateway),
                     listener("upstream", &upstream, &manager("upstream", json!([answer]), vec![])),
@@ -222,6 +229,31 @@ fn cluster(name: &str, addresses: Vec<Value>) -> Value {
     json!({
         "name": name, "type": "STATIC", "connect_timeout": "1s",
         "load_assignment": { "cluster_name": name, "endpoints": [{ "lb_endpoints": endpoints }] },
+    })
+}
+
+fn over_http2(mut cluster: Value) -> Value {
+    cluster["typed_extension_protocol_options"] = json!({
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": ty("upstreams.http.v3.HttpProtocolOptions"),
+            "explicit_http_config": { "http2_protocol_options": {} },
+        }
+    });
+    cluster
+}
+
+/// Every request is recorded, and its spans go to the cluster `otlp`.
+fn tracing() -> Value {
+    json!({
+        "random_sampling": { "value": 100.0 },
+        "provider": {
+            "name": "envoy.tracers.opentelemetry",
+            "typed_config": {
+                "@type": "type.googleapis.com/envoy.config.trace.v3.OpenTelemetryConfig",
+                "grpc_service": { "envoy_grpc": { "cluster_name": "otlp" }, "timeout": "1s" },
+                "service_name": "gateway",
+            },
+        },
     })
 }
 
