@@ -37,7 +37,7 @@
 //! | [`provider`] | where policies come from: files, watched | the file system |
 //! | [`transport`] | gRPC, `/json`, health, reflection; sockets and connections | protobuf, HTTP/2 |
 //! | [`admin`] | what operators ask: readiness, metrics, the configuration in force, why, counters | |
-//! | [`telemetry`] | metrics and logs | OpenTelemetry, Prometheus |
+//! | [`telemetry`] | metrics, traces and logs: scraped, pushed, written | OpenTelemetry, Prometheus |
 //! | [`pipeline`] | match, decide, fold, tell, on one page | |
 //! | [`limiter`] | from a query to checks, from verdicts to an answer | |
 //! | [`store`] | counters: `memory`, sharded, bounded; `redis`, which all replicas share; `local`, a replica's share while Redis is away; `shared`, which of these two decides, and by when | fred, in `store::redis` alone |

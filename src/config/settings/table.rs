@@ -279,7 +279,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("telemetry.prometheus", "Serve `/metrics`."),
     (
         "telemetry.otlp_endpoint",
-        "Where metrics and spans are pushed to, as OTLP: `http://HOST:PORT` or `https://`. OpenTelemetry's own variables are heeded too (below).",
+        "Where metrics and spans are pushed to, as OTLP: `http://HOST:PORT` or `https://`. [OpenTelemetry's own variables](docs/opentelemetry.md) count too.",
     ),
     (
         "telemetry.otlp_protocol",

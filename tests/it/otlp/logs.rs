@@ -1,6 +1,8 @@
 //! What is logged changes while the service runs.
 
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::POLICY;
 use crate::envoy::bed::Tollgate;
@@ -52,6 +54,25 @@ async fn the_level_is_changed_by_hand_until_settings_are_read_again() {
         get(&tollgate, "/log").await["level"] == "info"
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_web_page_may_change_nothing() {
+    let tollgate = Tollgate::start("", POLICY, None).await;
+    for path in ["/log?level=trace", "/decision-log?domain=shop&ratio=1"] {
+        let mut stream = TcpStream::connect(tollgate.admin).await.unwrap();
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nhost: a\r\norigin: http://a\r\ncontent-length: 0\r\n\
+             connection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    }
+    assert_eq!(get(&tollgate, "/log").await["level"], "info");
+    let report = get(&tollgate, "/decision-log").await;
+    assert_eq!(report["domains"], serde_json::json!({}));
 }
 
 /// The lines of the decision log so far.

@@ -4,6 +4,7 @@ mod faults;
 mod logs;
 mod metrics;
 mod receiver;
+mod tls;
 mod traces;
 
 /// One limit that denies from the third hit, one that a store away makes an error of.

@@ -29,8 +29,8 @@ use parking_lot::Mutex;
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
-use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
+use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 /// A running receiver; gone when dropped.
@@ -68,13 +68,26 @@ impl Receiver {
 
     /// One that takes its time over each answer.
     pub(super) async fn slow(delay: Duration) -> Self {
+        Self::run(delay, None).await
+    }
+
+    /// One that speaks TLS over gRPC.
+    pub(super) async fn with_tls(tls: ServerTlsConfig) -> Self {
+        Self::run(Duration::ZERO, Some(tls)).await
+    }
+
+    async fn run(delay: Duration, tls: Option<ServerTlsConfig>) -> Self {
         let seen = Arc::new(Seen {
             delay,
             ..Seen::default()
         });
         let [grpc, http] = [listener().await, listener().await];
         let addresses = [&grpc, &http].map(|listener| listener.local_addr().unwrap());
-        let services = Server::builder()
+        let mut server = Server::builder();
+        if let Some(tls) = tls {
+            server = server.tls_config(tls).unwrap();
+        }
+        let services = server
             .add_service(MetricsServiceServer::from_arc(Arc::clone(&seen)))
             .add_service(TraceServiceServer::from_arc(Arc::clone(&seen)));
         let over_grpc = services.serve_with_incoming(TcpIncoming::from(grpc));

@@ -26,6 +26,7 @@ pub(crate) use self::pair::Pair;
 pub(crate) use self::sentinel::Sentinel;
 pub(crate) use self::server::Server;
 pub(crate) use self::single::{Access, COMMANDS, Options, Single};
+pub(crate) use self::tls::Certificates;
 pub(crate) use self::wire::Reply;
 
 /// What all arrangements have.

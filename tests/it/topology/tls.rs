@@ -48,6 +48,11 @@ impl Certificates {
         (self.file("client.pem"), self.file("client.key"))
     }
 
+    /// What a server shows, and its key.
+    pub(crate) fn server(&self) -> (PathBuf, PathBuf) {
+        (self.file("server.pem"), self.file("server.key"))
+    }
+
     /// A server's settings: its clients must show a certificate by the same authority.
     pub(super) fn configure(&self, line: &mut impl FnMut(String)) {
         let mut set =
