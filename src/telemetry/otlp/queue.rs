@@ -101,7 +101,8 @@ impl Spans {
         };
         room.send(finish());
         let waiting = self.finished.max_capacity() - self.finished.capacity();
-        if waiting == self.batch {
+        // More than once does no harm, and another thread may have seen the exact number.
+        if waiting >= self.batch {
             self.full.notify_one();
         }
     }
