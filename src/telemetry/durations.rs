@@ -179,10 +179,11 @@ const STORES: usize = StoreName::ALL.len();
 const MAX_WORDS: usize = 24;
 
 /// Bucket bounds in seconds: 25 us to 1 s. A decision in memory takes some microseconds, Envoy
-/// gives up after 20 ms by default; both ends of that must be told apart.
-const DURATION_BOUNDS: [f64; 16] = [
+/// gives up after 20 ms by default; both ends of that must be told apart. Alerts ask whether a
+/// percentile is above 100 ms or 500 ms, which is exact only where a bucket ends there.
+const DURATION_BOUNDS: [f64; 18] = [
     0.000_025, 0.000_05, 0.000_1, 0.000_2, 0.000_3, 0.000_5, 0.001, 0.002, 0.003, 0.005, 0.01,
-    0.015, 0.02, 0.05, 0.2, 1.0,
+    0.015, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0,
 ];
 
 /// Bucket bounds in checks: a call of up to 128 is usual, one of a single large query may have more.
