@@ -10,6 +10,7 @@ mod calls;
 mod cli;
 mod conformance;
 mod counters;
+mod dashboard;
 mod envoy;
 mod explain;
 mod faults;

@@ -1,0 +1,143 @@
+//! Two Tollgates on one Redis, several domains of policies, and a Prometheus that scrapes both.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::load::Load;
+use super::prometheus::Prometheus;
+use crate::envoy::bed::{TOLLGATE, Tollgate};
+use crate::topology::{Flavour, Single, Topology};
+
+/// All that runs. Dropped, it is ended.
+#[derive(Debug)]
+pub(super) struct Bed {
+    pub(super) redis: Single,
+    pub(super) prometheus: Prometheus,
+    replicas: [Replica; 2],
+}
+
+#[derive(Debug)]
+struct Replica {
+    tollgate: Tollgate,
+    http: SocketAddr,
+    policies: PathBuf,
+}
+
+impl Bed {
+    pub(super) async fn start() -> Self {
+        let redis = Single::start(Flavour::Redis7).await;
+        let replicas = [
+            Replica::start(&redis.url()).await,
+            Replica::start(&redis.url()).await,
+        ];
+        let prometheus = Prometheus::start(&[replicas[0].http, replicas[1].http]).await;
+        Self {
+            redis,
+            prometheus,
+            replicas,
+        }
+    }
+
+    /// Has both called, `rate` times a second each.
+    pub(super) async fn load(&self, rate: u32) -> Load {
+        let addresses = self.replicas.iter().map(|replica| replica.tollgate.grpc);
+        Load::start(addresses.collect(), rate).await
+    }
+
+    /// Gives the first replica policies that make no sense, beside those that do.
+    pub(super) fn break_policies(&self) {
+        let text =
+            "domain: broken\ndescriptors:\n  - key: x\n    rate_limit: { unit: fortnight }\n";
+        std::fs::write(self.broken(), text).expect("a writable folder");
+    }
+
+    /// Takes them away.
+    pub(super) fn mend_policies(&self) {
+        std::fs::remove_file(self.broken()).expect("a writable folder");
+    }
+
+    fn broken(&self) -> PathBuf {
+        self.replicas[0].policies.join("broken.yaml")
+    }
+}
+
+impl Replica {
+    async fn start(redis: &str) -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        let (settings, policies) = (
+            folder.path().join("tollgate.yaml"),
+            folder.path().join("policies"),
+        );
+        std::fs::write(&settings, SETTINGS).expect("a writable folder");
+        std::fs::create_dir(&policies).expect("a writable folder");
+        for (name, text) in POLICIES {
+            std::fs::write(policies.join(name), text).expect("a writable folder");
+        }
+        let mut command = Command::new(TOLLGATE);
+        command
+            .args(["serve", "--redis", redis, "--config"])
+            .arg(settings);
+        command.arg("--policies").arg(&policies);
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut tollgate = Tollgate::run(command, any, folder).await;
+        let http = tollgate
+            .process
+            .line("where /metrics is", http_address)
+            .await;
+        Self {
+            tollgate,
+            http,
+            policies,
+        }
+    }
+}
+
+/// In the line that says that it is ready.
+fn http_address(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("http=")?;
+    rest.split_whitespace().next()?.parse().ok()
+}
+
+/// One key in ten is one of these two replicas' own in memory, the others are in Redis.
+const SETTINGS: &str = "connection: { max_age: 10m }\n";
+
+/// What `load` asks for. `checkout` is what fails when Redis is away.
+const POLICIES: [(&str, &str); 3] = [
+    (
+        "shop.yaml",
+        "domain: shop
+descriptors:
+  - key: user_id
+    rate_limit: { requests_per_unit: 5, unit: second }
+  - key: remote_address
+    rate_limit: { requests_per_unit: 40, unit: second, algorithm: sliding_window }
+  - key: cart
+    shadow_mode: true
+    rate_limit: { requests_per_unit: 10, unit: second }
+  - key: plan
+    value: gold
+    rate_limit: { unlimited: true }
+",
+    ),
+    (
+        "api.yaml",
+        "domain: api
+descriptors:
+  - key: api_key
+    rate_limit: { requests_per_unit: 20, unit: second, algorithm: token_bucket, burst: 20 }
+  - key: tenant
+    rate_limit: { requests_per_unit: 600, unit: minute, algorithm: sliding_log, on_store_failure: allow }
+",
+    ),
+    (
+        "checkout.yaml",
+        "domain: checkout
+descriptors:
+  - key: card
+    rate_limit: { requests_per_unit: 30, unit: second, on_store_failure: error }
+",
+    ),
+];
