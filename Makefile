@@ -2,13 +2,14 @@
 
 CARGO ?= cargo
 ENVOY = $$(scripts/get-envoy)
+PROMETHEUS = config/prometheus
 POLICIES = config/policies examples/envoy/policies
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-quick build run demo test test-quick test-needs faults fmt fmt-check lint doc check-config golden docker ci
+.PHONY: help bench bench-quick build run demo test test-quick test-needs test-packages faults fmt fmt-check lint doc check-config golden dashboard-picture docker ci
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the release binary, target/release/tollgate
 	$(CARGO) build --release --locked
@@ -19,13 +20,13 @@ run: ## serve in the foreground with the shipped settings and policies (stop wit
 demo: ## start Tollgate with a real Envoy in front, send requests, show 200s turn into 429s
 	scripts/demo
 
-test: test-needs ## run every test, with a real Envoy and real Redis servers; gets what is missing
+test: test-needs ## run every test, with a real Envoy, Redis and Prometheus; gets what is missing
 	$(CARGO) test --locked --all-features -- --skip faults::
 	$(CARGO) test --locked --all-features --test it faults:: -- --test-threads=1
 
-test-quick: ## run the tests that need neither Envoy nor Redis
+test-quick: ## run the tests that need neither Envoy nor Redis nor Prometheus
 	$(CARGO) test --locked --all-features -- --skip envoy:: --skip redis::redis_ --skip redis::valkey \
-	  --skip topology::behaviour:: --skip suite:: --skip faults::
+	  --skip topology::behaviour:: --skip suite:: --skip faults:: --skip dashboard::
 
 faults: test-needs ## break Redis in every way under load, at full length (half an hour); print what was measured
 	@rm -f target/faults.md
@@ -33,12 +34,15 @@ faults: test-needs ## break Redis in every way under load, at full length (half 
 	  $(CARGO) test --release --locked --test it faults:: -- --test-threads=1 || status=$$?; \
 	  cat target/faults.md; exit $$status
 
-test-needs:
-	@missing=; for it in curl redis-server; do command -v $$it > /dev/null || missing="$$missing $$it"; done; \
-	  [ -z "$$missing" ] || { apt-get update && apt-get install -y --no-install-recommends $$missing; }
+test-needs: test-packages
 	scripts/get-envoy
 	scripts/get-redis 6.2
 	scripts/get-redis valkey
+
+test-packages:
+	@missing=; for it in curl redis-server prometheus prometheus-alertmanager; do \
+	  command -v $$it > /dev/null || missing="$$missing $$it"; done; \
+	  [ -z "$$missing" ] || scripts/install-packages $$missing
 
 bench: ## what a decision costs beside a service that does nothing, on every axis (a quarter of an hour)
 	scripts/bench
@@ -58,12 +62,19 @@ lint: ## clippy over all targets, warnings are errors
 doc: ## build the documentation of the code, private items included, warnings are errors
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --locked --no-deps --document-private-items
 
-check-config: ## check all shipped policies, and the example's Envoy configuration
+check-config: ## check all shipped policies, the example's Envoy configuration, the rules for Prometheus
 	$(CARGO) run --quiet --locked -- check $(POLICIES)
 	$(ENVOY) --mode validate --log-level error -c examples/envoy/envoy.yaml
+	scripts/make-dashboard --check
+	@if command -v promtool > /dev/null; then \
+	  promtool check config $(PROMETHEUS)/prometheus.yml && promtool test rules $(PROMETHEUS)/tollgate.rules.test.yml; \
+	else echo "promtool is not here, so the rules for Prometheus are not checked (package prometheus)"; fi
 
 golden: ## write the golden reports and the README's tables anew after a deliberate change; review the diff
 	UPDATE_GOLDEN=1 $(CARGO) test --locked --lib --test it -- golden proto:: readme::tables metrics_doc::tables
+
+dashboard-picture: test-packages ## draw docs/dashboard.png: the dashboard over two minutes of load and faults
+	DASHBOARD_PICTURE=$(CURDIR)/docs/dashboard.png $(CARGO) test --locked --test it dashboard::data::
 
 docker: ## build the image `tollgate` (needs a Docker engine); checks first what needs none
 	scripts/check-docker

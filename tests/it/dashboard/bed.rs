@@ -1,7 +1,7 @@
 //! Two Tollgates on one Redis, several domains of policies, and a Prometheus that scrapes both.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use tempfile::TempDir;
@@ -17,27 +17,32 @@ pub(super) struct Bed {
     pub(super) redis: Single,
     pub(super) prometheus: Prometheus,
     replicas: [Replica; 2],
+    /// Both have the same.
+    policies: TempDir,
 }
 
 #[derive(Debug)]
 struct Replica {
     tollgate: Tollgate,
     http: SocketAddr,
-    policies: PathBuf,
 }
 
 impl Bed {
     pub(super) async fn start() -> Self {
         let redis = Single::start(Flavour::Redis7).await;
-        let replicas = [
-            Replica::start(&redis.url()).await,
-            Replica::start(&redis.url()).await,
-        ];
+        let policies = TempDir::new().expect("a temporary folder");
+        for (name, text) in POLICIES {
+            std::fs::write(policies.path().join(name), text).expect("a writable folder");
+        }
+        let url = redis.url();
+        let start = || Replica::start(&url, policies.path());
+        let replicas = [start().await, start().await];
         let prometheus = Prometheus::start(&[replicas[0].http, replicas[1].http]).await;
         Self {
             redis,
             prometheus,
             replicas,
+            policies,
         }
     }
 
@@ -47,7 +52,7 @@ impl Bed {
         Load::start(addresses.collect(), rate).await
     }
 
-    /// Gives the first replica policies that make no sense, beside those that do.
+    /// Adds policies that make no sense to those that do.
     pub(super) fn break_policies(&self) {
         let text =
             "domain: broken\ndescriptors:\n  - key: x\n    rate_limit: { unit: fortnight }\n";
@@ -60,38 +65,24 @@ impl Bed {
     }
 
     fn broken(&self) -> PathBuf {
-        self.replicas[0].policies.join("broken.yaml")
+        self.policies.path().join("broken.yaml")
     }
 }
 
 impl Replica {
-    async fn start(redis: &str) -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
-        let (settings, policies) = (
-            folder.path().join("tollgate.yaml"),
-            folder.path().join("policies"),
-        );
-        std::fs::write(&settings, SETTINGS).expect("a writable folder");
-        std::fs::create_dir(&policies).expect("a writable folder");
-        for (name, text) in POLICIES {
-            std::fs::write(policies.join(name), text).expect("a writable folder");
-        }
+    async fn start(redis: &str, policies: &Path) -> Self {
         let mut command = Command::new(TOLLGATE);
         command
-            .args(["serve", "--redis", redis, "--config"])
-            .arg(settings);
-        command.arg("--policies").arg(&policies);
+            .args(["serve", "--redis", redis, "--policies"])
+            .arg(policies);
+        let folder = TempDir::new().expect("a temporary folder");
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut tollgate = Tollgate::run(command, any, folder).await;
         let http = tollgate
             .process
             .line("where /metrics is", http_address)
             .await;
-        Self {
-            tollgate,
-            http,
-            policies,
-        }
+        Self { tollgate, http }
     }
 }
 
@@ -100,9 +91,6 @@ fn http_address(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("http=")?;
     rest.split_whitespace().next()?.parse().ok()
 }
-
-/// One key in ten is one of these two replicas' own in memory, the others are in Redis.
-const SETTINGS: &str = "connection: { max_age: 10m }\n";
 
 /// What `load` asks for. `checkout` is what fails when Redis is away.
 const POLICIES: [(&str, &str); 3] = [
