@@ -1,17 +1,14 @@
 //! Every query of every panel and of every rule has data.
 
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
-use tokio::task::spawn_blocking;
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::bed::Bed;
 use super::board::{dashboard, filled, labels, panels};
 use super::promql::names;
 use super::rules::rules;
-use super::{PENDING, shipped};
+use super::{PENDING, picture};
 
 /// Something that is asked, by whom, and the labels that its answer must have.
 #[derive(Debug)]
@@ -36,9 +33,9 @@ async fn a_real_prometheus_has_data_for_every_panel_and_every_rule() {
     prometheus.sees("decisions in Redis", decided).await;
     outage(&bed).await;
     refused_reload(&bed).await;
-    if let Some(file) = picture() {
-        more_to_see(&bed, &load).await;
-        draw(&bed, begun, file).await;
+    if let Some(file) = picture::wanted() {
+        picture::more_to_see(&bed, &load).await;
+        picture::draw(&bed, begun, file).await;
     }
     everything_has_data(&bed, begun).await;
     for (name, health) in prometheus.rules().await {
@@ -75,7 +72,7 @@ async fn outage(bed: &Bed) {
 }
 
 /// Policies that make no sense are refused, and those that do are in force again later.
-async fn refused_reload(bed: &Bed) {
+pub(super) async fn refused_reload(bed: &Bed) {
     bed.break_policies();
     bed.prometheus
         .sees("policies to be refused", "tollgate_policy_refused == 1")
@@ -91,7 +88,7 @@ async fn refused_reload(bed: &Bed) {
 
 /// All at once, so that one run tells everything that is wrong.
 async fn everything_has_data(bed: &Bed, begun: f64) {
-    let mut open = asked();
+    let mut open = asked().0;
     assert!(open.len() > 70, "only {} queries", open.len());
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -122,16 +119,19 @@ async fn everything_has_data(bed: &Bed, begun: f64) {
     }
 }
 
-/// What is not built yet is not there.
+/// What is not built yet is not there, and Prometheus accepts what asks for it.
 async fn pending_has_none(bed: &Bed) {
+    for asked in asked().1 {
+        bed.prometheus.query(&asked.expr).await;
+    }
     for name in PENDING {
         let found = bed.prometheus.query(name).await;
         assert!(found.is_empty(), "{name} exists: take it from PENDING");
     }
 }
 
-/// Each query of a panel, and each rule, without what is pending.
-fn asked() -> Vec<Asked> {
+/// Each query of a panel, and each rule: first what must have data, then what is pending.
+fn asked() -> (Vec<Asked>, Vec<Asked>) {
     let mut all = Vec::new();
     for panel in panels(&dashboard()) {
         for target in panel.targets() {
@@ -158,8 +158,8 @@ fn asked() -> Vec<Asked> {
         .filter(|rule| !rule.alert && is_pending(&rule.expr, &[]))
         .map(|rule| rule.name)
         .collect();
-    all.retain(|asked| !is_pending(&asked.expr, &recorded_from_pending));
-    all
+    let pending = |asked: &Asked| is_pending(&asked.expr, &recorded_from_pending);
+    all.into_iter().partition(|asked| !pending(asked))
 }
 
 fn is_pending(expr: &str, recorded: &[String]) -> bool {
@@ -169,61 +169,6 @@ fn is_pending(expr: &str, recorded: &[String]) -> bool {
         .any(|metric| PENDING.contains(&metric.as_str()) || recorded.contains(&metric))
 }
 
-/// A day in two minutes: more and less load, Redis slow, frozen and at last gone, another refused
-/// reload.
-async fn more_to_see(bed: &Bed, load: &super::load::Load) {
-    let server = &bed.redis.server;
-    for (rate, seconds) in [(RATE, 12), (2 * RATE, 12), (3 * RATE, 12), (RATE, 8)] {
-        load.set(rate);
-        pass(seconds).await;
-    }
-    for _ in 0..6 {
-        server.cli(&["CLIENT", "PAUSE", "150", "ALL"]).await;
-        pass(1).await;
-    }
-    pass(10).await;
-    server.freeze();
-    pass(9).await;
-    server.thaw();
-    pass(8).await;
-    load.set(2 * RATE);
-    refused_reload(bed).await;
-    pass(8).await;
-    // What is broken should show in the first row: the picture is taken meanwhile.
-    server.kill();
-    pass(8).await;
-}
-
-async fn pass(seconds: u64) {
-    sleep(Duration::from_secs(seconds)).await;
-}
-
-/// The load goes on meanwhile.
-async fn draw(bed: &Bed, begun: f64, file: PathBuf) {
-    let (url, ended) = (bed.prometheus.url(), bed.prometheus.now().await);
-    let mut command = Command::new(shipped("scripts/draw-dashboard"));
-    command.args(["--prometheus", &url, "--start", &begun.to_string()]);
-    command
-        .args(["--end", &ended.to_string(), "--output"])
-        .arg(file);
-    let done = spawn_blocking(move || command.output()).await;
-    let done = done.expect("no panic").expect("python3");
-    assert!(
-        done.status.success(),
-        "{}",
-        String::from_utf8_lossy(&done.stderr)
-    );
-}
-
-/// Where `make dashboard-picture` wants it.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "how `make dashboard-picture` tells the tests"
-)]
-fn picture() -> Option<PathBuf> {
-    std::env::var("DASHBOARD_PICTURE").ok().map(PathBuf::from)
-}
-
 /// Calls a second of each replica.
-const RATE: u32 = 200;
+pub(super) const RATE: u32 = 200;
 const PATIENCE: Duration = Duration::from_secs(30);

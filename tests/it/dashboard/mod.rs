@@ -9,13 +9,14 @@
 //! `promql` reads expressions.
 //!
 //! `make dashboard-picture` has `data` run for two minutes with more faults, and draws the panels
-//! as they were then into `docs/dashboard.png` ([`picture`]).
+//! as they were then into `docs/dashboard.png` (`picture`).
 
 mod bed;
 mod board;
 mod data;
 mod files;
 mod load;
+mod picture;
 mod prometheus;
 mod promql;
 mod rules;
