@@ -21,7 +21,7 @@ pub struct PolicyStatus {
     pub path: String,
     /// The files that are in force.
     pub files: Vec<String>,
-    /// BLAKE3 over names and contents, so that replicas can be compared.
+    /// BLAKE3 over contents, and names below that path, so that replicas can be compared.
     pub hash: String,
     /// When they took effect, in milliseconds since the epoch.
     pub loaded_at_ms: u64,

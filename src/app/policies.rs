@@ -127,7 +127,7 @@ impl LoadedPolicies {
         let policies = Policies::new(compiled.domains, meters);
         let status = PolicyStatus {
             path: path.display().to_string(),
-            hash: written.fingerprint.to_string(),
+            hash: Fingerprint::below(path, &written.files).to_string(),
             files: written.files.iter().map(|file| file.name.clone()).collect(),
             loaded_at_ms: clock.now().as_millis(),
             domains: policies.domain_count(),

@@ -132,6 +132,8 @@ pub struct Refused {
 /// How a call fails: the codes of gRPC that are used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Code {
+    /// The caller has gone.
+    Cancelled,
     /// The message did not come in time.
     DeadlineExceeded,
     /// Whoever set up the caller made a mistake.
@@ -146,7 +148,8 @@ pub enum Code {
 
 impl Code {
     /// Every code, in the order of [`Code::index`].
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
+        Self::Cancelled,
         Self::DeadlineExceeded,
         Self::InvalidArgument,
         Self::ResourceExhausted,
@@ -158,6 +161,7 @@ impl Code {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Cancelled => "CANCELLED",
             Self::DeadlineExceeded => "DEADLINE_EXCEEDED",
             Self::InvalidArgument => "INVALID_ARGUMENT",
             Self::ResourceExhausted => "RESOURCE_EXHAUSTED",
@@ -170,6 +174,7 @@ impl Code {
     #[must_use]
     pub const fn number(self) -> u16 {
         match self {
+            Self::Cancelled => 1,
             Self::DeadlineExceeded => 4,
             Self::InvalidArgument => 3,
             Self::ResourceExhausted => 8,
@@ -182,11 +187,12 @@ impl Code {
     #[must_use]
     pub const fn index(self) -> usize {
         match self {
-            Self::DeadlineExceeded => 0,
-            Self::InvalidArgument => 1,
-            Self::ResourceExhausted => 2,
-            Self::Unavailable => 3,
-            Self::Unimplemented => 4,
+            Self::Cancelled => 0,
+            Self::DeadlineExceeded => 1,
+            Self::InvalidArgument => 2,
+            Self::ResourceExhausted => 3,
+            Self::Unavailable => 4,
+            Self::Unimplemented => 5,
         }
     }
 }

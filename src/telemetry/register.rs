@@ -141,7 +141,9 @@ fn refused(meter: &Meter, state: &Arc<State>) {
         .with_unit(REFUSED.unit)
         .with_description(REFUSED.help)
         .with_callback(move |observer| {
-            for (code, count) in Code::ALL.iter().zip(&calls.refused_calls) {
+            let counts = Code::ALL.iter().zip(&calls.refused_calls);
+            // A caller who has gone is refused nothing.
+            for (code, count) in counts.filter(|(code, _)| **code != Code::Cancelled) {
                 let count = count.load(Ordering::Relaxed);
                 observer.observe(count, &[KeyValue::new("code", code.name())]);
             }

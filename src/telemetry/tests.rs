@@ -487,5 +487,17 @@ fn of_many_rules_the_first_are_shown_and_the_least_enforced_of_the_rest() {
 fn it_says_what_it_costs() {
     let text = text(&telemetry());
     assert!(value(&text, "process_resident_memory_bytes") > Some(0.0));
-    assert!(value(&text, "process_cpu_seconds_total").is_some());
+    let cpu = value(&text, "process_cpu_seconds_total").unwrap();
+    assert!(cpu < 3_600.0, "{cpu}");
+    // Longer than a hundredth of a second of work: it is told before a second is full.
+    let mut last = cpu;
+    let mut told = Vec::new();
+    while told.len() < 3 {
+        let now = value(&self::text(&telemetry()), "process_cpu_seconds_total").unwrap();
+        if now > last {
+            told.push(now - last);
+            last = now;
+        }
+    }
+    assert!(told.iter().any(|step| *step < 0.9), "{told:?}");
 }

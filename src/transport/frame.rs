@@ -16,7 +16,9 @@ where
 {
     let mut pending = Pending::default();
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { break };
+        let Ok(frame) = frame else {
+            return Err(Status::new(Code::Cancelled, "the caller has gone"));
+        };
         let Ok(data) = frame.into_data() else {
             continue;
         };
@@ -130,6 +132,24 @@ mod tests {
             .push(Bytes::from_static(&[0, 0, 0, 1, 0]), 255)
             .unwrap_err();
         assert_eq!(refused, Status::too_large(256, 255));
+    }
+
+    #[tokio::test]
+    async fn a_caller_who_goes_meanwhile_is_no_mistake_of_anybodys() {
+        use http_body::Frame;
+        use http_body_util::StreamBody;
+
+        let first = Ok(Frame::data(Bytes::from_static(&[0, 0, 0, 0, 9, 1])));
+        let reset = Err(std::io::Error::other("stream reset"));
+        let pieces = futures_util::stream::iter([first, reset]);
+        let gone = read(StreamBody::new(pieces), 100).await.unwrap_err();
+        assert_eq!(gone.code, Code::Cancelled);
+
+        let ended: [Result<Frame<Bytes>, std::io::Error>; 1] =
+            [Ok(Frame::data(Bytes::from_static(&[0, 0, 0, 0, 9, 1])))];
+        let pieces = futures_util::stream::iter(ended);
+        let short = read(StreamBody::new(pieces), 100).await.unwrap_err();
+        assert_eq!(short.code, Code::InvalidArgument);
     }
 
     #[test]

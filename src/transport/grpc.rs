@@ -19,7 +19,7 @@ use super::serving::Serving;
 use super::status::Status;
 use super::{Service, census, convert, deadline, frame, trace, wire};
 use crate::clock::Stopwatch;
-use crate::event::{Answered, CallTrace};
+use crate::event::{Answered, CallTrace, Code};
 use crate::limiter::Refusal;
 use crate::pipeline::Begun;
 use crate::store::{Asked, Lane};
@@ -71,6 +71,8 @@ impl Calls {
         let answered = calls.should_rate_limit(request.into_body(), patience, trace);
         Ok(match answered.await {
             Ok(message) => answer(GrpcBody::Message(message, serving)),
+            // Nobody reads it; the call is told as abandoned.
+            Err(status) if status.code == Code::Cancelled => refuse(&status),
             Err(status) => {
                 calls.service.note_refused(&status);
                 serving.refused(status.code);

@@ -115,8 +115,8 @@ impl ReadError {
     }
 }
 
-/// Tells contents apart: of files, or of the reason why there are none. BLAKE3 over names and bytes,
-/// so the same files have the same one on every replica; it is shown as its first 16 hex digits.
+/// Tells contents apart: of files, or of the reason why there are none. BLAKE3 over names and bytes;
+/// it is shown as its first 16 hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fingerprint([u8; 32]);
 
@@ -124,23 +124,48 @@ impl Fingerprint {
     /// That of what [`read`] returned.
     #[must_use]
     pub fn of(read: &Result<Vec<PolicyFile>, ReadError>) -> Self {
-        let mut hasher = blake3::Hasher::new();
-        let mut part = |bytes: &[u8]| {
-            let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-            hasher.update(&length.to_le_bytes());
-            hasher.update(bytes);
-        };
+        let mut parts = Parts::default();
         match read {
             Ok(files) => {
                 for file in files {
-                    part(file.name.as_bytes());
-                    part(&file.bytes);
+                    parts.add(file.name.as_bytes());
+                    parts.add(&file.bytes);
                 }
             }
             // No list of files has an odd number of parts.
-            Err(error) => part(error.to_string().as_bytes()),
+            Err(error) => parts.add(error.to_string().as_bytes()),
         }
-        Self(*hasher.finalize().as_bytes())
+        parts.finish()
+    }
+
+    /// That of files by their names below `root`: the same files have the same one on every
+    /// replica, wherever it keeps them.
+    #[must_use]
+    pub fn below(root: &Path, files: &[PolicyFile]) -> Self {
+        let mut parts = Parts::default();
+        for file in files {
+            let name = Path::new(&file.name);
+            let name = name.strip_prefix(root).unwrap_or(name);
+            parts.add(name.as_os_str().as_encoded_bytes());
+            parts.add(&file.bytes);
+        }
+        parts.finish()
+    }
+}
+
+/// Texts of which none runs over into the next.
+#[derive(Default)]
+struct Parts(blake3::Hasher);
+
+impl Parts {
+    fn add(&mut self, bytes: &[u8]) {
+        let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
+        self.0.update(&length.to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    fn finish(self) -> Fingerprint {
+        Fingerprint(*self.0.finalize().as_bytes())
     }
 }
 

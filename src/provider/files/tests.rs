@@ -253,6 +253,21 @@ fn fingerprints_tell_contents_names_and_errors_apart() {
 }
 
 #[test]
+fn the_same_files_below_another_folder_have_the_same_fingerprint() {
+    let print = |root: &str, name: &str, text: &str| {
+        let file = PolicyFile {
+            name: name.to_owned(),
+            bytes: text.as_bytes().to_vec(),
+        };
+        Fingerprint::below(Path::new(root), &[file])
+    };
+    let one = print("/etc/policies", "/etc/policies/shop/a.yaml", "1");
+    assert_eq!(one, print("policies/", "policies/shop/a.yaml", "1"));
+    assert_ne!(one, print("policies", "policies/a.yaml", "1"));
+    assert_ne!(one, print("policies", "policies/shop/a.yaml", "2"));
+}
+
+#[test]
 fn an_empty_path_is_told_as_such() {
     let error = refused(Path::new(""), "the policies path is empty");
     assert!(matches!(error, ReadError::NoPath), "{error:?}");
