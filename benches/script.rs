@@ -52,7 +52,7 @@ async fn measure(place: &str, length: Duration) {
         let mut call = Call::new("bench", None, 0);
         let asked = std::slice::from_ref(check);
         call.push(asked, true).expect("there is room");
-        let reply = connection.eval(&script, &call, PATIENCE).await;
+        let reply = connection.eval(script.clone(), &call, PATIENCE).await;
         let decided = decode(&reply.expect("it answers"), [asked]).expect("the answer is right");
         assert!(!decided.iter().any(|decision| decision.denied));
         let nanos = u64::try_from(watch.elapsed().as_nanos()).unwrap_or(u64::MAX);

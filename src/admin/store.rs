@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::AdminState;
 use crate::clock::Timestamp;
 use crate::store::Store;
-use crate::store::redis::{LinkStatus, RedisStatus};
+use crate::store::redis::{LinkStatus, QueueReading, RedisStatus};
 
 /// Answers with the [`StoreReport`].
 pub(super) async fn show(State(state): State<AdminState>) -> Response {
@@ -33,10 +33,26 @@ struct StoreState {
     /// `closed` while decisions come from it.
     state: &'static str,
     since_ms: u64,
+    /// For how long it was not asked by every core for every node, ever.
+    local_ms: u64,
+    queue: QueueState,
+    /// Calls that were given up at the deadline, and to which an answer may still come.
+    unanswered: usize,
     /// Why its servers cannot be found, if they cannot.
     unresolved: Option<String>,
     /// Each core's way to each server.
     links: Vec<LinkState>,
+}
+
+/// What waits to be sent.
+#[derive(Debug, Serialize)]
+struct QueueState {
+    /// Queries that wait now, on all cores.
+    length: usize,
+    /// Most of them.
+    limit: usize,
+    /// How full the fullest core's was at most in the last second, from 0 to 1.
+    utilization: f64,
 }
 
 #[derive(Debug, Serialize)]
@@ -96,8 +112,21 @@ impl From<RedisStatus> for StoreState {
             name: status.name.name(),
             state: status.state.name(),
             since_ms: status.since.as_millis(),
+            local_ms: u64::try_from(status.sample.away.as_millis()).unwrap_or(u64::MAX),
+            queue: status.sample.queue.into(),
+            unanswered: status.sample.unanswered,
             unresolved: status.unresolved,
             links: status.links.into_iter().map(LinkState::from).collect(),
+        }
+    }
+}
+
+impl From<QueueReading> for QueueState {
+    fn from(queue: QueueReading) -> Self {
+        Self {
+            length: queue.length,
+            limit: queue.limit,
+            utilization: queue.utilization,
         }
     }
 }

@@ -7,8 +7,9 @@ use crate::admin::{Status, Token, TokenError};
 use crate::config::settings::{self, ListenAddr, Settings, StoreKind, Threads};
 use crate::event::DecidedBy;
 use crate::pipeline::{Caps, Pipeline};
-use crate::store::MemoryConfig;
-use crate::telemetry::{Readings, logs};
+use crate::store::redis::RedisSample;
+use crate::store::{MemoryConfig, Store};
+use crate::telemetry::{Readings, StoreReading, logs};
 use crate::transport::listener::Address;
 use crate::transport::server::ServerConfig;
 use crate::transport::{HeaderStyle, Limits, ResponseConfig, Service};
@@ -99,7 +100,6 @@ pub(crate) fn format(settings: &Settings) -> logs::Format {
 
 pub(super) fn readings(pipeline: &Pipeline, service: &Service, status: &Status) -> Readings {
     let store = pipeline.store().memory().stats();
-    let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
     Readings {
         live_keys: store.live_keys,
         key_limit: store.max_keys,
@@ -112,5 +112,23 @@ pub(super) fn readings(pipeline: &Pipeline, service: &Service, status: &Status) 
         policies_refused: status.are_policies_refused(),
         settings_refused: status.are_settings_refused(),
         in_flight: count(service.in_flight()),
+        stores: match pipeline.store() {
+            Store::Memory(_) => [None; 2],
+            Store::Shared(shared) => shared.last().map(|store| store.map(store_reading)),
+        },
     }
+}
+
+fn store_reading(store: RedisSample) -> StoreReading {
+    StoreReading {
+        state: store.state,
+        queue_length: count(store.queue.length),
+        queue_limit: count(store.queue.limit),
+        queue_utilization: store.queue.utilization,
+        local_time: store.away,
+    }
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }

@@ -31,7 +31,7 @@ use crate::config::settings::{Listen, Loaded, Settings};
 use crate::event::{Events, Reloaded};
 use crate::pipeline::Pipeline;
 use crate::provider::watch::{WatchConfig, Watcher};
-use crate::store::{Keeper, Lane};
+use crate::store::{Keeper, Lane, Store};
 use crate::telemetry::logs::LogHandle;
 use crate::telemetry::{SetUpError, Telemetry};
 use crate::transport::http_server::HttpServer;
@@ -239,6 +239,8 @@ impl App {
     pub async fn run(self, mut control: mpsc::Receiver<Control>) -> Ended {
         let mut sweep = interval(SWEEP_ROUND / 50);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut samples = interval(SAMPLE);
+        samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut reloads = Reloads::new(Arc::clone(&self.reloader));
         loop {
             tokio::select! {
@@ -249,6 +251,7 @@ impl App {
                 () = changed(self.reloader.watcher.as_ref()) => reloads.want(What::Policies),
                 () = reloads.ended() => {}
                 _ = sweep.tick() => self.sweep(),
+                _ = samples.tick() => self.sample(),
             }
         }
         tokio::select! {
@@ -263,6 +266,13 @@ impl App {
         let now = self.pipeline.clock().now();
         for _ in 0..store.shards().div_ceil(SWEEPS_PER_ROUND) {
             store.sweep_next(now);
+        }
+    }
+
+    /// Looks how full the queues to the store were since the last look. Nobody else does.
+    fn sample(&self) {
+        if let Store::Shared(shared) = self.pipeline.store() {
+            shared.sample();
         }
     }
 
@@ -420,6 +430,9 @@ fn admin_state(
 
 /// Every shard of the table is swept once in this time.
 const SWEEP_ROUND: Duration = Duration::from_secs(5);
+
+/// How often the queues to the store are looked at; metrics tell the peak of so long.
+const SAMPLE: Duration = Duration::from_secs(1);
 
 /// A few shards at a time, so that no sweep holds the thread for long.
 const SWEEPS_PER_ROUND: usize = 50;

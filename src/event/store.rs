@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::TracedQueries;
 
-/// A call to the shared store ended, well or not. One call carries the checks of many queries.
+/// A call to the shared store ended, well or not. One call carries the checks of many queries. One
+/// that was given up is told of when its answer comes, not before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreCalled<'a> {
     /// Which store was called.
@@ -13,7 +14,9 @@ pub struct StoreCalled<'a> {
     pub operation: Operation,
     /// `ok`, or the name of a class of failures: one of a few words, never a text from outside.
     pub result: &'static str,
-    /// From the call's first byte until its answer was read, or until nobody waited any more.
+    /// From the call's first byte until its answer was read, whether or not anybody still waited for
+    /// it; where none came, until the connection had ended, or until it was not worth waiting any
+    /// more (some seconds).
     pub duration: Duration,
     /// Queries that it decided, or would have.
     pub queries: usize,
@@ -26,14 +29,15 @@ pub struct StoreCalled<'a> {
     pub traced: TracedQueries<'a>,
 }
 
-/// A node of the shared store is taken for healthy, or no longer.
+/// A node of the shared store is taken for healthy, or no longer. Told once, however many cores have
+/// noticed: the state is that of the core that fares worst.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreChanged<'a> {
     /// Which store it belongs to.
     pub store: StoreName,
     /// The node's address, for logs; too many in a lifetime to be told apart in metrics.
     pub node: &'a str,
-    /// What its breaker is from now on.
+    /// What its worst breaker is from now on.
     pub state: BreakerState,
 }
 
@@ -62,6 +66,8 @@ pub enum Operation {
     Connect,
     /// Deciding queries.
     Decide,
+    /// Adding to what the fleet tells of itself.
+    Fleet,
     /// Saying that this replica lives.
     Heartbeat,
     /// Finding out whether the server is back.
@@ -78,6 +84,7 @@ impl Operation {
         match self {
             Self::Connect => "connect",
             Self::Decide => "decide",
+            Self::Fleet => "fleet",
             Self::Heartbeat => "heartbeat",
             Self::Probe => "probe",
         }
@@ -89,8 +96,9 @@ impl Operation {
         match self {
             Self::Connect => 0,
             Self::Decide => 1,
-            Self::Heartbeat => 2,
-            Self::Probe => 3,
+            Self::Fleet => 2,
+            Self::Heartbeat => 3,
+            Self::Probe => 4,
         }
     }
 }

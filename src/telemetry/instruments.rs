@@ -62,7 +62,7 @@ impl Instrument {
 }
 
 /// Every metric that exists, by name.
-pub const ALL: [Instrument; 32] = [
+pub const ALL: [Instrument; 37] = [
     DB_DURATION,
     RPC_DURATION,
     BUILD_INFO,
@@ -75,6 +75,9 @@ pub const ALL: [Instrument; 32] = [
     POLICY_REFUSED,
     POLICY_RELOADS,
     POLICY_RULES,
+    QUEUE_LENGTH,
+    QUEUE_LIMIT,
+    QUEUE_UTILIZATION,
     REQUESTS,
     IN_FLIGHT,
     REFUSED,
@@ -88,11 +91,13 @@ pub const ALL: [Instrument; 32] = [
     STORE_FALLBACKS,
     STORE_KEY_LIMIT,
     STORE_KEYS,
+    STORE_LOCAL_TIME,
     STORE_LOG_OVERFLOWS,
     STORE_OVERFLOW_DECISIONS,
     STORE_OVERFLOW_REFUNDS,
     STORE_OVERFLOW_REFUSED,
     STORE_RECONCILED,
+    STORE_STATE,
     STORE_TRANSITIONS,
     TELEMETRY_DROPPED,
 ];
@@ -100,7 +105,7 @@ pub const ALL: [Instrument; 32] = [
 pub(super) const DB_DURATION: Instrument = Instrument {
     name: "db.client.operation.duration",
     unit: "s",
-    help: "Time that calls to a shared store took, failed and abandoned ones included, as OpenTelemetry names it",
+    help: "Time that calls to a shared store took, failed ones included, and abandoned ones until they were answered or 5 s had passed, as OpenTelemetry names it",
     kind: Kind::Histogram,
     attributes: &[
         "db.system.name",
@@ -191,6 +196,27 @@ pub(super) const POLICY_RULES: Instrument = Instrument {
     help: "Rules in force",
     kind: Kind::Gauge,
     attributes: &[],
+};
+pub(super) const QUEUE_LENGTH: Instrument = Instrument {
+    name: "tollgate.queue.length",
+    unit: "{query}",
+    help: "Queries that wait to be sent to a shared store, on all cores",
+    kind: Kind::Gauge,
+    attributes: &["store"],
+};
+pub(super) const QUEUE_LIMIT: Instrument = Instrument {
+    name: "tollgate.queue.limit",
+    unit: "{query}",
+    help: "Queries that may wait to be sent to a shared store: queue.max_size for each of its nodes, rounded up to the same for each core",
+    kind: Kind::Gauge,
+    attributes: &["store"],
+};
+pub(super) const QUEUE_UTILIZATION: Instrument = Instrument {
+    name: "tollgate.queue.utilization",
+    unit: "1",
+    help: "Share of what may wait to be sent to a shared store that did, on the fullest core at its fullest in the last second",
+    kind: Kind::Gauge,
+    attributes: &["store"],
 };
 pub(super) const REQUESTS: Instrument = Instrument {
     name: "tollgate.requests",
@@ -283,6 +309,13 @@ pub(super) const STORE_KEYS: Instrument = Instrument {
     kind: Kind::Gauge,
     attributes: &[],
 };
+pub(super) const STORE_LOCAL_TIME: Instrument = Instrument {
+    name: "tollgate.store.local.time",
+    unit: "s",
+    help: "Time that a shared store was not asked, by one core at least or for one of its nodes at least, from the start of the process",
+    kind: Kind::Counter,
+    attributes: &["store"],
+};
 pub(super) const STORE_LOG_OVERFLOWS: Instrument = Instrument {
     name: "tollgate.store.log.overflows",
     unit: "{charge}",
@@ -318,10 +351,17 @@ pub(super) const STORE_RECONCILED: Instrument = Instrument {
     kind: Kind::Counter,
     attributes: &["result"],
 };
+pub(super) const STORE_STATE: Instrument = Instrument {
+    name: "tollgate.store.state",
+    unit: "",
+    help: "1 for the state that a shared store is in, which is that of its worst breaker, else 0",
+    kind: Kind::Gauge,
+    attributes: &["store", "state"],
+};
 pub(super) const STORE_TRANSITIONS: Instrument = Instrument {
     name: "tollgate.store.transitions",
     unit: "{transition}",
-    help: "Times that the breaker of a shared store's node changed, by its new state",
+    help: "Times that the state of a shared store's node changed, which is that of its worst breaker, by the new state",
     kind: Kind::Counter,
     attributes: &["store", "state"],
 };

@@ -31,6 +31,7 @@ pub mod otlp;
 mod register;
 mod render;
 mod shard;
+mod store_readings;
 mod stores;
 mod top;
 mod totals;
@@ -49,12 +50,13 @@ use prometheus::Registry;
 use prometheus::process_collector::ProcessCollector;
 
 pub use render::{CONTENT_TYPE, RenderError};
+pub use store_readings::StoreReading;
 pub use top::{TopAsked, TopKey, TopKeys};
 
 use crate::clock::Clock;
 use crate::event::{
     Answered, CallTrace, Code, Decided, DecidedBy, Events, FellBack, Meters, Operation, Queried,
-    Reconciled, Refused, Reloaded, Served, StoreCalled, StoreChanged, Written,
+    Reconciled, Refused, Reloaded, Served, StoreCalled, StoreChanged, StoreName, Written,
 };
 use decision_log::DecisionLog;
 use decisions::Decisions;
@@ -299,7 +301,7 @@ impl<F: Fn() -> Readings + Send + Sync> Observed for F {
 }
 
 /// Numbers that others keep, as they are now.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Readings {
     /// Keys with a counter of their own.
     pub live_keys: u64,
@@ -323,6 +325,8 @@ pub struct Readings {
     pub settings_refused: bool,
     /// Calls not answered yet.
     pub in_flight: u64,
+    /// The shared stores, by [`StoreName::index`]; none where there is none.
+    pub stores: [Option<StoreReading>; StoreName::ALL.len()],
 }
 
 /// Why telemetry could not be set up.

@@ -16,7 +16,7 @@ use super::instruments::{
     SERIES_OVERFLOW, SETTINGS_REFUSED, STORE_EXPIRED, STORE_KEY_LIMIT, STORE_KEYS,
     STORE_LOG_OVERFLOWS, STORE_OVERFLOW_DECISIONS, STORE_OVERFLOW_REFUNDS, STORE_OVERFLOW_REFUSED,
 };
-use super::{Readings, State, stores};
+use super::{Readings, State, store_readings, stores};
 use crate::event::{Code, QueryResult};
 
 /// Makes every instrument that reads `state` when it is collected.
@@ -46,6 +46,7 @@ pub(super) fn register(meter: &Meter, state: &Arc<State>) {
     counter(meter, state, STORE_OVERFLOW_REFUSED, |r| r.overflow_refused);
     counter(meter, state, STORE_LOG_OVERFLOWS, |r| r.log_overflows);
     stores::register(meter, &state.stores);
+    store_readings::register(meter, state);
 }
 
 /// How many series the SDK keeps for an instrument. Ours come capped; the SDK's own overflow would

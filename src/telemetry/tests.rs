@@ -34,6 +34,16 @@ const READINGS: Readings = Readings {
     policies_refused: true,
     settings_refused: true,
     in_flight: 7,
+    stores: [
+        Some(StoreReading {
+            state: BreakerState::HalfOpen,
+            queue_length: 10,
+            queue_limit: 40,
+            queue_utilization: 0.75,
+            local_time: Duration::from_millis(2_500),
+        }),
+        None,
+    ],
 };
 
 const CALLED: StoreCalled<'static> = StoreCalled {
@@ -177,6 +187,34 @@ fn every_metric_has_its_labels_and_value() {
         ("tollgate_store_log_overflows_total", 9.0),
     ] {
         assert_eq!(value(&text, series), Some(expected), "{series}\n{text}");
+    }
+}
+
+#[test]
+fn a_shared_store_that_there_is_tells_how_it_fares() {
+    let telemetry = telemetry();
+    telemetry.observe(|| READINGS);
+    let text = text(&telemetry);
+    for (series, expected) in [
+        ("tollgate_queue_length{store=\"main\"}", 10.0),
+        ("tollgate_queue_limit{store=\"main\"}", 40.0),
+        ("tollgate_queue_utilization_ratio{store=\"main\"}", 0.75),
+        (
+            "tollgate_store_local_time_seconds_total{store=\"main\"}",
+            2.5,
+        ),
+        ("tollgate_store_state{state=\"closed\",store=\"main\"}", 0.0),
+        (
+            "tollgate_store_state{state=\"half_open\",store=\"main\"}",
+            1.0,
+        ),
+        ("tollgate_store_state{state=\"open\",store=\"main\"}", 0.0),
+    ] {
+        assert_eq!(value(&text, series), Some(expected), "{series}\n{text}");
+    }
+    for metric in ["tollgate_queue_length", "tollgate_store_state"] {
+        let none = |line: &str| line.starts_with(metric) && line.contains("per_second");
+        assert!(!text.lines().any(none), "{text}");
     }
 }
 

@@ -4,6 +4,9 @@
 //! connection that is lost stays lost. Each call has a time limit of its own, after which the client
 //! forgets it; what was not sent by then never is. A call must not be wrapped in another time
 //! limit, since one that is dropped by its caller is sent all the same.
+//!
+//! The arguments of a call are kept until it is over, however long after its time limit that is
+//! (`pending` relies on it, and a test holds fred to it).
 
 use std::fmt;
 use std::pin::{Pin, pin};
@@ -12,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use fred::clients::{Client, WithOptions};
 use fred::error::Error;
-use fred::interfaces::ClientLike;
+use fred::interfaces::{ClientLike, MetricsInterface};
 use fred::types::config::Options;
 use fred::types::{ClusterHash, ConnectHandle, CustomCommand, Value};
 use tokio::sync::watch;
@@ -67,22 +70,24 @@ impl Connection {
         &self.place
     }
 
-    /// Whether it is still open, as far as is known.
-    #[must_use]
-    pub fn is_open(&self) -> bool {
-        self.end.borrow().is_none() && !self.task.is_finished()
+    /// Whether calls wait to be written: the socket has been full. What is just being written does
+    /// not count.
+    pub(super) fn has_unwritten(&self) -> bool {
+        self.client.command_queue_len() > 0
     }
 
     /// Loads a script; its hash. It has as much time as connecting had.
     ///
     /// # Errors
     /// As the server says.
-    pub async fn load(&self, script: &str) -> Result<String, Failure> {
+    pub async fn load(&self, script: &str) -> Result<Bytes, Failure> {
         let arguments = vec!["LOAD".into(), Bytes::copy_from_slice(script.as_bytes())];
         let reply = self.command("SCRIPT", arguments, self.patience).await?;
-        match reply.text() {
-            Some(sha) => Ok(sha.into_owned()),
-            None => Err(diagnosis::garbage(&self.place, "SCRIPT LOAD gives no hash")),
+        match reply {
+            Reply::Text(sha) => Ok(sha),
+            Reply::Nil | Reply::Number(_) | Reply::List(_) => {
+                Err(diagnosis::garbage(&self.place, "SCRIPT LOAD gives no hash"))
+            }
         }
     }
 
@@ -92,30 +97,30 @@ impl Connection {
     /// As the server says; [`NoScript`](super::FailureClass::NoScript) if it does not know the
     /// script. Whether the call was carried out all the same,
     /// [`unexecuted`](super::FailureClass::unexecuted) says.
-    pub async fn eval(&self, sha: &str, call: &Call, within: Duration) -> Result<Bytes, Failure> {
+    pub async fn eval(&self, sha: Bytes, call: &Call, within: Duration) -> Result<Bytes, Failure> {
         let sent = pin!(self.send("EVALSHA", arguments(sha, call), within));
         self.text(self.unless_closed(sent).await?)
     }
 
-    /// [`eval`](Self::eval) for several calls, written together: a result for each, when all are
-    /// there. Unlike there, they may be sent although their time is over, if the socket was so full
+    /// [`eval`](Self::eval) for several calls, each with the hash before it, written together: a
+    /// result for each, when all are there. Unlike there, they may be sent although their time is over, if the socket was so full
     /// that they had to wait.
     pub async fn eval_all(
         &self,
-        sha: &str,
-        calls: &[Call],
+        calls: Vec<(Bytes, &Call)>,
         within: Duration,
     ) -> Vec<Result<Bytes, Failure>> {
+        let count = calls.len();
         let sent = async {
             let pipeline = self.client.pipeline();
             let all = pipeline.with_options(&options(within));
-            for call in calls {
+            for (sha, call) in calls {
                 // These only queue.
                 let _queued: Value = all.custom(command("EVALSHA"), arguments(sha, call)).await?;
             }
             Ok(all.try_all::<Value>().await)
         };
-        let fail = |failure: Failure| vec![Err(failure); calls.len()];
+        let fail = |failure: Failure| vec![Err(failure); count];
         let results = tokio::select! {
             biased;
             results = sent => results,
@@ -124,7 +129,7 @@ impl Connection {
         match results.map_err(|error| diagnosis::failed(&self.place, &error)) {
             Err(failure) => fail(failure),
             // What concerns all of them is told once.
-            Ok(mut results) if results.len() != calls.len() => match results.pop() {
+            Ok(mut results) if results.len() != count => match results.pop() {
                 Some(Err(error)) => fail(diagnosis::failed(&self.place, &error)),
                 _ => fail(diagnosis::garbage(
                     &self.place,
@@ -150,7 +155,7 @@ impl Connection {
     /// As `eval`.
     pub async fn eval_asking(
         &self,
-        sha: &str,
+        sha: Bytes,
         call: &Call,
         within: Duration,
     ) -> Result<Bytes, Failure> {
@@ -261,12 +266,12 @@ fn options(within: Duration) -> Options {
     }
 }
 
-fn arguments(sha: &str, call: &Call) -> Vec<Value> {
+fn arguments(sha: Bytes, call: &Call) -> Vec<Value> {
     let keys = call.keys();
     let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
     let bytes = |text: &[u8]| Value::Bytes(Bytes::copy_from_slice(text));
     let mut arguments = Vec::with_capacity(keys.len().saturating_add(3));
-    arguments.push(bytes(sha.as_bytes()));
+    arguments.push(Value::Bytes(sha));
     arguments.push(Value::Integer(count));
     arguments.extend(keys.iter().map(|key| bytes(key)));
     arguments.push(bytes(call.argument()));

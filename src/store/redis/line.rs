@@ -1,7 +1,7 @@
 //! A connection with the scripts loaded: calls of the script, and what else is asked of a server.
 
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -9,6 +9,7 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::pending::{Carried, Pending};
 use super::queue::{Missed, Task, Waiting};
 use super::{
     Call, Connection, DECIDE, FLEET, Failure, FailureClass, FleetCall, Full, HEARTBEAT, Heartbeat,
@@ -17,13 +18,14 @@ use super::{
 use crate::event::{Operation, StoreCalled, TracedQueries};
 use crate::model::{Key, TraceRef};
 
-/// A connection that serves.
+/// A connection that serves. Dropped, it is closed when the last call that was given up over it has
+/// ended; see [`Pending`].
 #[derive(Debug)]
 pub(super) struct Line {
-    connection: Connection,
+    connection: Arc<Connection>,
     server: String,
     /// Where it is, for traces.
-    node: String,
+    node: Arc<str>,
     scripts: Mutex<Scripts>,
     store: Arc<RedisStore>,
     since: Instant,
@@ -32,15 +34,16 @@ pub(super) struct Line {
 /// The names by which the server knows the scripts.
 #[derive(Clone, Debug)]
 struct Scripts {
-    decide: String,
-    fleet: String,
-    heartbeat: String,
+    decide: Bytes,
+    fleet: Bytes,
+    heartbeat: Bytes,
 }
 
-/// How long a call took, and how long it might have.
-#[derive(Clone, Copy)]
-struct Time {
-    took: Duration,
+/// A call that is under way, and whom it is for.
+struct Sent {
+    pending: Pending,
+    batch: Vec<Waiting>,
+    /// How long it may take.
     within: Duration,
 }
 
@@ -57,6 +60,25 @@ pub(super) struct Ended {
 impl Line {
     /// Connects, makes sure that the server is one that counts, and loads the scripts.
     pub(super) async fn open(store: &Arc<RedisStore>, place: &Place) -> Result<Self, Failure> {
+        let started = now();
+        let opened = Self::reach(store, place).await;
+        store.note_call(StoreCalled {
+            store: store.config().name,
+            operation: Operation::Connect,
+            result: match &opened {
+                Ok(_) => "ok",
+                Err(failure) => failure.class.name(),
+            },
+            duration: now().saturating_duration_since(started),
+            queries: 0,
+            checks: 0,
+            domains: &[],
+            traced: TracedQueries::default(),
+        });
+        opened
+    }
+
+    async fn reach(store: &Arc<RedisStore>, place: &Place) -> Result<Self, Failure> {
         let config = store.config();
         let access = store.access(place).cloned().unwrap_or_default();
         let (connection, reached) = connect(place, &access, config.connect_timeout).await?;
@@ -64,9 +86,9 @@ impl Line {
         store.note_reached(place, &reached);
         let scripts = Scripts::load(&connection).await?;
         Ok(Self {
-            connection,
+            connection: Arc::new(connection),
             server: reached.server,
-            node: place.to_string(),
+            node: place.to_string().into(),
             scripts: Mutex::new(scripts),
             store: Arc::clone(store),
             since: now(),
@@ -95,15 +117,23 @@ impl Line {
         self.connection.closed().await
     }
 
+    /// The connection, for those who may have to close it: it may outlive this.
+    pub(super) fn connection(&self) -> Weak<Connection> {
+        Arc::downgrade(&self.connection)
+    }
+
     /// Asks nothing, as a query would be asked.
     pub(super) async fn probe(&self) -> Result<(), Failure> {
         let config = self.store.config();
         let call = Call::new(&config.key_prefix, None, 0);
-        let name = self.scripts.lock().decide.clone();
-        let reply = self.connection.eval(&name, &call, config.deadline).await?;
-        decode(&reply, [])
-            .map_err(|error| Failure::new(FailureClass::Protocol, error.to_string()))?;
-        Ok(())
+        let pending = Pending::start(&self.store, Operation::Probe, Carried::default());
+        let name = pending.tag(&self.scripts.lock().decide);
+        let reply = self.connection.eval(name, &call, config.deadline).await;
+        let probed = reply.and_then(|reply| {
+            decode(&reply, [])
+                .map_err(|error| Failure::new(FailureClass::Protocol, error.to_string()))
+        });
+        self.told(pending, probed).map(|_decisions| ())
     }
 
     /// Sends the calls of a round, and hands out the answers. Several are written together.
@@ -112,27 +142,25 @@ impl Line {
         if round.len() < 2 || round.iter().any(is_asking) {
             return join_all(round.into_iter().map(|batch| self.call(batch))).await;
         }
-        let started = now();
-        let within = round.iter().map(|batch| patience(batch, started));
+        let now = now();
+        let within = round.iter().map(|batch| patience(batch, now));
         let within = within.max().unwrap_or(LEAST_PATIENCE);
         let written = round.into_iter().map(|batch| self.write(batch));
         let (calls, batches): (Vec<Call>, Vec<Vec<Waiting>>) = written.unzip();
-        let name = self.scripts.lock().decide.clone();
-        let sent = self.connection.eval_all(&name, &calls, within).await;
-        let took = now().saturating_duration_since(started);
-        let ended = calls.iter().zip(batches).zip(sent);
-        ended
-            .map(|((call, batch), sent)| self.finish(call, batch, sent, Time { took, within }))
-            .collect()
+        let begun = calls.iter().zip(batches);
+        let begun = begun.map(|(call, batch)| self.begin(call, batch, within));
+        let (names, begun): (Vec<Bytes>, Vec<Sent>) = begun.unzip();
+        let calls = names.into_iter().zip(&calls).collect();
+        let sent = self.connection.eval_all(calls, within).await;
+        let ended = begun.into_iter().zip(sent);
+        ended.map(|(call, sent)| self.finish(call, sent)).collect()
     }
 
     /// A heartbeat; the live replicas' names.
     pub(super) async fn beat(&self, beat: &Heartbeat<'_>) -> Result<Vec<String>, Failure> {
         let key = self.store.state_key();
         let arguments = beat.arguments().map(Bytes::from);
-        let reply = self
-            .run(|scripts| &scripts.heartbeat, &key, &arguments)
-            .await?;
+        let reply = self.run(Operation::Heartbeat, &key, &arguments).await?;
         let names = reply.list().iter().filter_map(Reply::text);
         Ok(names.map(Cow::into_owned).collect())
     }
@@ -140,7 +168,7 @@ impl Line {
     /// Adds to what the fleet tells of itself.
     pub(super) async fn tell(&self, call: &FleetCall) -> Result<(), Failure> {
         let (key, arguments) = (call.key(), call.arguments());
-        self.run(|scripts| &scripts.fleet, key, arguments).await?;
+        self.run(Operation::Fleet, key, arguments).await?;
         Ok(())
     }
 
@@ -154,18 +182,18 @@ impl Line {
         self.connection.command(command, arguments, within).await
     }
 
-    /// Runs a script for a key. One that the server has lost was surely not run.
+    /// Runs an operation's script for a key. One that the server has lost was surely not run.
     async fn run(
         &self,
-        script: fn(&Scripts) -> &String,
+        operation: Operation,
         key: &str,
         arguments: &[Bytes],
     ) -> Result<Reply, Failure> {
         // On the heap: it is large, and done now and then.
-        match Box::pin(self.try_run(script, key, arguments)).await {
+        match Box::pin(self.try_run(operation, key, arguments)).await {
             Err(failure) if failure.class == FailureClass::NoScript => {
                 Box::pin(self.load()).await?;
-                Box::pin(self.try_run(script, key, arguments)).await
+                Box::pin(self.try_run(operation, key, arguments)).await
             }
             other => other,
         }
@@ -173,14 +201,16 @@ impl Line {
 
     async fn try_run(
         &self,
-        script: fn(&Scripts) -> &String,
+        operation: Operation,
         key: &str,
         arguments: &[Bytes],
     ) -> Result<Reply, Failure> {
-        let name = script(&self.scripts.lock()).clone();
-        let mut line: Vec<Bytes> = vec![name.into(), "1".into(), key.to_owned().into()];
+        let pending = Pending::start(&self.store, operation, Carried::default());
+        let name = pending.tag(self.scripts.lock().of(operation));
+        let mut line: Vec<Bytes> = vec![name, "1".into(), key.to_owned().into()];
         line.extend(arguments.iter().cloned());
-        self.command("EVALSHA", line).await
+        let ran = self.command("EVALSHA", line).await;
+        self.told(pending, ran)
     }
 
     /// Drops a counter; whether it was there.
@@ -199,53 +229,53 @@ impl Line {
     }
 
     async fn call(&self, batch: Vec<Waiting>) -> Ended {
-        let started = now();
-        let within = patience(&batch, started);
+        let within = patience(&batch, now());
         let (call, batch) = self.write(batch);
         let asking = batch.iter().any(|waiting| waiting.asking);
-        let name = self.scripts.lock().decide.clone();
+        let (name, begun) = self.begin(&call, batch, within);
         let sent = match asking {
-            true => self.connection.eval_asking(&name, &call, within).await,
-            false => self.connection.eval(&name, &call, within).await,
+            true => self.connection.eval_asking(name, &call, within).await,
+            false => self.connection.eval(name, &call, within).await,
         };
-        let took = now().saturating_duration_since(started);
-        self.finish(&call, batch, sent, Time { took, within })
+        self.finish(begun, sent)
+    }
+
+    /// A call that is about to be sent, and the name of the script that goes with it.
+    fn begin(&self, call: &Call, batch: Vec<Waiting>, within: Duration) -> (Bytes, Sent) {
+        let carried = Carried {
+            queries: batch.len(),
+            checks: call.checks(),
+            domains: domains(&batch),
+            spans: spans(&batch),
+            node: Arc::clone(&self.node),
+        };
+        let pending = Pending::start(&self.store, Operation::Decide, carried);
+        let name = pending.tag(&self.scripts.lock().decide);
+        let sent = Sent {
+            pending,
+            batch,
+            within,
+        };
+        (name, sent)
     }
 
     /// Tells everybody what came of a call.
-    fn finish(
-        &self,
-        call: &Call,
-        batch: Vec<Waiting>,
-        sent: Result<Bytes, Failure>,
-        Time { took, within }: Time,
-    ) -> Ended {
+    fn finish(&self, call: Sent, sent: Result<Bytes, Failure>) -> Ended {
+        let Sent {
+            pending,
+            batch,
+            within,
+        } = call;
         let config = self.store.config();
         let hurried = within < config.deadline.mul_f64(HURRY);
         let checks = batch.iter().map(|waiting| &*waiting.work.checks);
-        let spans = spans(&batch);
         let decided = sent.and_then(|reply| {
             decode(&reply, checks)
                 .map_err(|error| Failure::new(FailureClass::Protocol, error.to_string()))
         });
-        self.store.note_call(StoreCalled {
-            store: config.name,
-            operation: Operation::Decide,
-            result: match &decided {
-                Ok(_) => "ok",
-                Err(failure) => failure.class.name(),
-            },
-            duration: took,
-            queries: batch.len(),
-            checks: call.checks(),
-            domains: &domains(&batch),
-            traced: TracedQueries {
-                spans: &spans,
-                node: &self.node,
-            },
-        });
         let (result, again) = match decided {
             Ok(decisions) => {
+                let took = pending.end("ok");
                 let at = decisions
                     .iter()
                     .find_map(|decided| decided.verdicts.first());
@@ -260,6 +290,7 @@ impl Line {
                 (Ok(()), Vec::new())
             }
             Err(failure) => {
+                pending.fail(failure.class, &self.connection);
                 let again = hand_back(batch, &failure);
                 (Err(failure), again)
             }
@@ -269,6 +300,17 @@ impl Line {
             again,
             hurried,
         }
+    }
+
+    /// The result of a call, which is told of.
+    fn told<T>(&self, pending: Pending, result: Result<T, Failure>) -> Result<T, Failure> {
+        match &result {
+            Ok(_) => {
+                pending.end("ok");
+            }
+            Err(failure) => pending.fail(failure.class, &self.connection),
+        }
+        result
     }
 
     /// The call that asks all of the batch. What has no room in it is told so.
@@ -296,6 +338,16 @@ impl Line {
     }
 }
 
+impl Drop for Line {
+    fn drop(&mut self) {
+        // Calls that were given up may be waited for over the connection, but nothing is written to
+        // it any more.
+        if self.connection.has_unwritten() {
+            self.connection.abort();
+        }
+    }
+}
+
 impl Scripts {
     async fn load(connection: &Connection) -> Result<Self, Failure> {
         Ok(Self {
@@ -303,6 +355,15 @@ impl Scripts {
             fleet: connection.load(FLEET).await?,
             heartbeat: connection.load(HEARTBEAT).await?,
         })
+    }
+
+    /// The one that does this.
+    fn of(&self, operation: Operation) -> &Bytes {
+        match operation {
+            Operation::Fleet => &self.fleet,
+            Operation::Heartbeat => &self.heartbeat,
+            Operation::Connect | Operation::Decide | Operation::Probe => &self.decide,
+        }
     }
 }
 

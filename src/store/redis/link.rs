@@ -8,7 +8,8 @@
 //! Whether a server that is slow counts as one that answers is for probes to say: they have the
 //! store's deadline, as queries have.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -20,7 +21,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::health::LinkId;
 use super::line::{Ended, Line};
 use super::queue::{Missed, Outcome, Queue, Waiting, Work};
-use super::{Failure, FailureClass, Place, Reaction, RedisStore, now};
+use super::{Connection, Failure, FailureClass, Place, Reaction, RedisStore, now};
 use crate::event::BreakerState;
 use crate::store::{Breaker, Unasked};
 
@@ -47,6 +48,8 @@ struct State {
     /// Calls that were in more of a hurry than the settings ask for have failed: the server may
     /// be slow, or they were. A probe finds out.
     doubted: bool,
+    /// Connections that have been given up, over which answers to calls of before may still come.
+    fallen: VecDeque<Weak<Connection>>,
 }
 
 impl State {
@@ -69,16 +72,19 @@ impl State {
 impl Link {
     pub(super) fn new(store: &Arc<RedisStore>, lane: usize, place: Place) -> Self {
         let config = store.config();
+        let queue = Queue::new(store.queue_config());
+        store.queues().add(queue.gauge());
         Self {
             id: LinkId { lane, place },
             store: Arc::clone(store),
             state: Mutex::new(State {
-                queue: Queue::new(store.queue_config()),
+                queue,
                 breaker: Breaker::new(config.breaker, now()),
                 line: None,
                 settled: false,
                 ended: false,
                 doubted: false,
+                fallen: VecDeque::new(),
             }),
             wake: Notify::new(),
             settled: Notify::new(),
@@ -179,7 +185,9 @@ impl Link {
                     self.stand(&line);
                     let failure = self.serve(&line).await;
                     self.fall(&failure, false);
-                    if line.age() > longest {
+                    let age = line.age();
+                    self.let_go(line);
+                    if age > longest {
                         // It was good for a while: what took its place may be there already.
                         pause = FIRST_PAUSE.min(longest);
                         continue;
@@ -218,6 +226,28 @@ impl Link {
         refuse(waiting, Unasked::Gone);
         self.publish(None, Some(failure));
         self.settled.notify_waiters();
+    }
+
+    /// Drops the line of a connection that is of no use any more. It stays open while answers to
+    /// calls that were given up may come over it, but only a few such connections do.
+    fn let_go(&self, line: Arc<Line>) {
+        let connection = line.connection();
+        drop(line);
+        let one_too_many = {
+            let mut state = self.state.lock();
+            let fallen = &mut state.fallen;
+            fallen.retain(|connection| connection.strong_count() > 0);
+            if connection.strong_count() > 0 {
+                fallen.push_back(connection);
+            }
+            match fallen.len() > MOST_FALLEN {
+                true => fallen.pop_front().and_then(|oldest| oldest.upgrade()),
+                false => None,
+            }
+        };
+        if let Some(connection) = one_too_many {
+            connection.abort();
+        }
     }
 
     /// Sends rounds until the connection is of no use any more.
@@ -394,6 +424,9 @@ const FIRST_PAUSE: Duration = Duration::from_millis(50);
 fn jittered(pause: Duration) -> Duration {
     pause.mul_f64(0.8 + 0.4 * fastrand::f64())
 }
+
+/// Connections of a link that have been given up and are still open.
+const MOST_FALLEN: usize = 4;
 
 /// Rounds under way over one connection. More would only wait in the server.
 const MOST_ROUNDS: usize = 8;

@@ -18,7 +18,8 @@
 //! A [`RedisStore`] is where keys are: one server, or several that a resolver (`resolve`) finds and
 //! finds again. Each core has its own [`Links`] there, a `link` to each server, with a `queue` in
 //! front of it that makes one call of what waits, and a breaker. A link supervises one connection
-//! at a time (`line`). How they all fare is in `health`.
+//! at a time (`line`); how long each call took is told when it is over, waited for or not
+//! (`pending`). How they all fare is in `health`, how full their queues are in `gauge`.
 
 mod address;
 mod connect;
@@ -26,12 +27,14 @@ mod connection;
 mod diagnosis;
 mod failure;
 mod fleet;
+mod gauge;
 mod greeting;
 mod health;
 mod heartbeat;
 mod line;
 mod link;
 mod links;
+mod pending;
 mod place;
 mod queue;
 mod reply;
@@ -53,6 +56,7 @@ pub use connect::{Access, TlsFiles, connect};
 pub use connection::Connection;
 pub use failure::{Failure, FailureClass, Reaction, Redirect};
 pub use fleet::{FleetCall, alerts_key, domains_key, metrics_key};
+pub use gauge::QueueReading;
 pub use greeting::{Mode, Reached, Role};
 pub use health::LinkStatus;
 pub use heartbeat::Heartbeat;
@@ -66,7 +70,7 @@ pub use secret::Secret;
 pub use sentinel::{Watched, primary_by_sentinel};
 pub use slot::slot_of;
 pub use slots::{SlotMap, slots};
-pub use store::{RedisConfig, RedisStatus, RedisStore, Site};
+pub use store::{RedisConfig, RedisSample, RedisStatus, RedisStore, Site};
 pub use wire::{Call, Full, ReplyError, decode};
 
 /// The monotonic clock, which tests may stop.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::gauge::Gauge;
 use super::{FailureClass, Redirect};
 use crate::clock::Timestamp;
 use crate::model::{Check, Decision, TraceRef};
@@ -107,6 +108,7 @@ pub(super) struct Queue {
     checks: usize,
     rounds: usize,
     last_left: Option<Instant>,
+    gauge: Arc<Gauge>,
 }
 
 impl Queue {
@@ -117,7 +119,13 @@ impl Queue {
             checks: 0,
             rounds: 0,
             last_left: None,
+            gauge: Gauge::new(config.max_size),
         }
+    }
+
+    /// Tells others how long it is.
+    pub(super) fn gauge(&self) -> &Arc<Gauge> {
+        &self.gauge
     }
 
     /// Takes work in; gives it back if too much waits already. `most` is what a breaker on trial
@@ -128,6 +136,7 @@ impl Queue {
         }
         self.checks = self.checks.saturating_add(waiting.work.checks.len());
         self.waiting.push_back(waiting);
+        self.gauge.set(self.waiting.len());
         Ok(())
     }
 
@@ -135,6 +144,7 @@ impl Queue {
     pub(super) fn push_back(&mut self, waiting: Waiting) {
         self.checks = self.checks.saturating_add(waiting.work.checks.len());
         self.waiting.push_front(waiting);
+        self.gauge.set(self.waiting.len());
     }
 
     /// How long to wait before the next round leaves; none if that depends on what happens.
@@ -176,6 +186,7 @@ impl Queue {
                 _ => calls.push(vec![next]),
             }
         }
+        self.gauge.set(self.waiting.len());
         if !calls.is_empty() {
             self.rounds = self.rounds.saturating_add(1);
             self.last_left = Some(now);
@@ -191,6 +202,7 @@ impl Queue {
     /// Gives out all that waits: nothing more is sent.
     pub(super) fn drain(&mut self) -> VecDeque<Waiting> {
         self.checks = 0;
+        self.gauge.set(0);
         std::mem::take(&mut self.waiting)
     }
 

@@ -5,13 +5,14 @@
 //! the servers' clock is from ours.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
+use super::gauge::{Gauges, QueueReading};
 use super::health::{Health, LinkStatus};
 use super::queue::QueueConfig;
 use super::resolve;
@@ -65,6 +66,9 @@ pub struct RedisStore {
     route: watch::Sender<Route>,
     /// Milliseconds by which the servers' clock is ahead of ours, as last seen.
     ahead: AtomicI64,
+    queues: Gauges,
+    /// Calls that were given up and are not over.
+    unanswered: AtomicUsize,
     notes: Mutex<Notes>,
 }
 
@@ -76,8 +80,21 @@ struct Notes {
     unresolved: Option<String>,
 }
 
+/// How a store in Redis fares, in numbers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RedisSample {
+    /// The state of its worst link.
+    pub state: BreakerState,
+    /// What waits to be sent.
+    pub queue: QueueReading,
+    /// Calls that nobody waits for any more, and that are not over: it may still answer them.
+    pub unanswered: usize,
+    /// For how long at least one core did not ask at least one of its nodes, ever.
+    pub away: Duration,
+}
+
 /// How a store in Redis fares.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct RedisStatus {
     /// Which store it is.
     pub name: StoreName,
@@ -85,6 +102,8 @@ pub struct RedisStatus {
     pub state: BreakerState,
     /// Since when.
     pub since: Timestamp,
+    /// The rest in numbers.
+    pub sample: RedisSample,
     /// Every link of every core.
     pub links: Vec<LinkStatus>,
     /// Why its servers cannot be found, if they cannot.
@@ -102,6 +121,8 @@ impl RedisStore {
             events,
             route: watch::Sender::new(Route::Unknown),
             ahead: AtomicI64::new(0),
+            queues: Gauges::default(),
+            unanswered: AtomicUsize::new(0),
             notes: Mutex::default(),
         });
         tokio::spawn(resolve::resolve(Arc::clone(&store)));
@@ -116,8 +137,27 @@ impl RedisStore {
             name: self.config.name,
             state,
             since,
+            sample: self.last(),
             links: self.health.links(),
             unresolved: self.notes.lock().unresolved.clone(),
+        }
+    }
+
+    /// Looks how full the queues were since this was called last. One caller each second, since a
+    /// peak is seen once; everybody else asks for the [last](Self::last).
+    pub fn sample(&self) -> RedisSample {
+        self.queues.sample();
+        self.last()
+    }
+
+    /// How it fares now; of how full the queues were, what was [sampled](Self::sample) last.
+    #[must_use]
+    pub fn last(&self) -> RedisSample {
+        RedisSample {
+            state: self.health.state().0,
+            queue: self.queues.read(),
+            unanswered: self.unanswered.load(Ordering::Relaxed),
+            away: self.health.away(),
         }
     }
 
@@ -146,6 +186,11 @@ impl RedisStore {
             max_size: self.config.queue_size,
             batch_size: self.config.batch_size,
         }
+    }
+
+    /// Of all queues of its links, how full they are.
+    pub(super) fn queues(&self) -> &Gauges {
+        &self.queues
     }
 
     pub(super) fn health(&self) -> &Health {
@@ -246,6 +291,19 @@ impl RedisStore {
     /// A call has ended.
     pub(super) fn note_call(&self, call: StoreCalled<'_>) {
         self.events.store_called(call);
+    }
+
+    /// Whether one call more may be waited for that nobody else waits for; if so it counts as one.
+    pub(super) fn try_watch(&self, most: usize) -> bool {
+        let one_more = |count: usize| (count < most).then(|| count.saturating_add(1));
+        self.unanswered
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)
+            .is_ok()
+    }
+
+    /// Such a call is over.
+    pub(super) fn unwatch(&self) {
+        self.unanswered.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// What a server's clock reads now.

@@ -35,7 +35,7 @@ pub use teller::FleetSource;
 use crate::clock::Timestamp;
 use crate::event::{Events, FallbackReason, FellBack};
 use crate::model::{Check, Decision, Hits, OnStoreFailure, Unit, Verdict, Verdicts};
-use crate::store::redis::{FailureClass, RedisStatus, RedisStore};
+use crate::store::redis::{FailureClass, RedisSample, RedisStatus, RedisStore};
 use crate::store::{DeadlineConfig, LocalStore, fallback};
 
 /// A store that all replicas share.
@@ -144,6 +144,24 @@ impl SharedStore {
             .collect()
     }
 
+    /// How the stores fare in numbers, by [`StoreName::index`](crate::event::StoreName::index);
+    /// how full their queues were since this was called last. For one caller, each second; see
+    /// [`RedisStore::sample`].
+    pub fn sample(&self) -> [Option<RedisSample>; 2] {
+        self.each(RedisStore::sample)
+    }
+
+    /// The same now, without looking how full the queues were since: that is as it was sampled
+    /// last.
+    #[must_use]
+    pub fn last(&self) -> [Option<RedisSample>; 2] {
+        self.each(RedisStore::last)
+    }
+
+    fn each(&self, ask: impl Fn(&RedisStore) -> RedisSample) -> [Option<RedisSample>; 2] {
+        [Some(ask(&self.main)), self.per_second.as_deref().map(ask)]
+    }
+
     /// What decides while the store is away.
     #[must_use]
     pub fn local(&self) -> &LocalStore {
@@ -200,10 +218,7 @@ impl SharedStore {
         enforce: bool,
         why: Unasked,
     ) -> Result<Decision, Unavailable> {
-        self.events.fell_back(FellBack {
-            reason: why.reason(),
-            checks: checks.len(),
-        });
+        self.tell_fell(why, checks.len());
         let is = |mode| move |check: &Check| check.on_store_failure == mode;
         if checks.iter().any(is(OnStoreFailure::Error)) {
             return Err(Unavailable(why));
@@ -237,6 +252,14 @@ impl SharedStore {
             self.give_back(part, &decision, &mut tally);
         }
         Ok(tally.finish(denied))
+    }
+
+    /// Tells of checks that the store did not decide.
+    fn tell_fell(&self, why: Unasked, checks: usize) {
+        self.events.fell_back(FellBack {
+            reason: why.reason(),
+            checks,
+        });
     }
 
     /// Takes back at once what a part was charged here, and tells what is left behind.

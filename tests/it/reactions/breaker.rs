@@ -5,8 +5,10 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tollgate::event::{BreakerState, FallbackReason};
 use tollgate::model::Source;
+use tollgate::store::Lane;
 
 use super::rig::{NEVER, PATIENCE, Rig, Set};
+use crate::process::until_async;
 use crate::topology::{Flavour, Server, Single, Topology};
 
 #[tokio::test]
@@ -69,6 +71,39 @@ async fn failures_with_a_success_between_them_do_not_open_it() {
         assert_eq!(rig.ask("ann").await, Source::Store);
     }
     assert_eq!(rig.events.states(), [BreakerState::Closed]);
+}
+
+#[tokio::test]
+async fn a_server_that_dies_is_told_of_once_though_every_core_loses_it() {
+    let single = Single::start(Flavour::Redis7).await;
+    let rig = Rig::start(&single.url(), Set::default()).await;
+    let mut others = Vec::new();
+    for number in 1..4 {
+        let lane = Lane::open(rig.lane.shared(), number);
+        lane.settled(PATIENCE).await;
+        others.push(lane);
+    }
+    let states = async |state| {
+        until_async("every core to notice", async || {
+            let status = rig.lane.shared().status().remove(0);
+            let all = status.links.iter().all(|link| link.state == state);
+            (status.links.len() == 4 && all).then_some(())
+        })
+        .await;
+        rig.events.states()
+    };
+    let (closed, open) = (BreakerState::Closed, BreakerState::Open);
+    assert_eq!(states(closed).await, [closed]);
+    single.server.kill();
+    assert_eq!(states(open).await, [closed, open]);
+    let away = rig.last().away;
+    single.server.restart().await;
+    let mut told = states(closed).await;
+    // On trial it is only if its absence was long enough for the last core to try in vain.
+    told.retain(|&state| state != BreakerState::HalfOpen);
+    assert_eq!(told, [closed, open, closed]);
+    assert!(rig.last().away > away);
+    assert_eq!(rig.last().away, rig.last().away, "it stands still");
 }
 
 /// Takes from Tollgate what it needs. Its probes fail too.

@@ -1,12 +1,14 @@
 //! A Cluster whose slots move, or are not served.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tollgate::event::{BreakerState, FallbackReason};
-use tollgate::model::{Algorithm, Check, Hits, Source};
+use tollgate::model::{Algorithm, Check, DeniedHits, Hits, Quota, Source, Unit, Window};
 use tollgate::store::redis::slot_of;
 
-use super::rig::{PATIENCE, Rig, Set, hit};
+use super::rig::{PATIENCE, Rig, Set, hit, let_others_run};
+use crate::process::until_async;
 use crate::redis::{check, hourly};
 use crate::topology::{Cluster, Flavour, Server, Topology};
 
@@ -99,6 +101,76 @@ async fn a_slot_that_nobody_serves(bed: &Cluster) {
     owner.cli(&["CLUSTER", "ADDSLOTS", &number]).await;
     rig.until_back("cid").await;
     assert!(rig.events.states().contains(&BreakerState::Open));
+}
+
+#[tokio::test]
+async fn calls_that_could_not_be_written_together_in_time_are_never_sent() {
+    let bed = Cluster::start(Flavour::Redis7).await;
+    // No replica takes over meanwhile.
+    for node in bed.stores() {
+        node.cli(&["CONFIG", "SET", "cluster-node-timeout", "60000"])
+            .await;
+    }
+    let patience = Duration::from_secs(1);
+    let set = Set {
+        deadline: patience,
+        threshold: 1,
+        queue: 20_000,
+        batch: 20_000,
+        ..Set::default()
+    };
+    let rig = Arc::new(Rig::start(&bed.url(), set).await);
+    let (frozen, _) = ends(&bed, "ann").await;
+    // Users of whom the same node is in charge: it has a third of the slots.
+    let third = |user: &str| [5_460, 10_922].map(|last| slot(&hit(user)) > last);
+    let with_ann = |user: &String| third(user) == third("ann");
+    // Rules for one user have their keys in one slot.
+    let rules = |user: String| {
+        (1..=60).map(move |hours| {
+            let window = Window::try_new(Unit::Hour, hours).unwrap();
+            check(
+                &user,
+                Quota::fixed(9, window, DeniedHits::Free),
+                Hits::Charge(1),
+            )
+        })
+    };
+    let many = (0..1_000).map(|number| format!("{number:0>170}"));
+    let many: Vec<_> = many.filter(with_ann).flat_map(rules).collect();
+    let bobs = (0..).map(|number| format!("bob{number}"));
+    let users: Vec<_> = bobs.filter(with_ann).take(3).collect();
+    rig.until_back("ann").await;
+    frozen.freeze();
+    let mut waiting = Vec::new();
+    let mut ask = |checks: Vec<Check>| {
+        let asking = Arc::clone(&rig);
+        waiting.push(tokio::spawn(async move {
+            asking.decide(&checks, patience).await.unwrap();
+        }));
+    };
+    // More than sockets hold.
+    ask(many);
+    let_others_run().await;
+    for user in &users {
+        ask(vec![hit(user)]);
+    }
+    for asked in waiting {
+        asked.await.unwrap();
+    }
+    until_async("the connection to be given up", async || {
+        rig.ask("ann").await;
+        rig.fell(FallbackReason::Gone).then_some(())
+    })
+    .await;
+    frozen.thaw();
+    rig.until_back("ann").await;
+    until_async("the calls to be over", async || {
+        (rig.last().unanswered == 0).then_some(())
+    })
+    .await;
+    for user in &users {
+        assert_eq!(rig.counted(user).await, 0, "{user}");
+    }
 }
 
 /// The node that has a user's slot, and another one.

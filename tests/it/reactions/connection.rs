@@ -82,16 +82,24 @@ async fn a_frozen_server_is_waited_for_no_longer_than_may_be_and_then_left_alone
     assert!(patience <= took && took < 20 * patience, "{took:?}");
     assert_eq!(rig.events.fell(), [FallbackReason::Deadline]);
     rig.until_open("ann", patience).await;
-    assert_eq!(rig.events.called("timeout"), 3, "{:?}", rig.events);
     let start = Instant::now();
     assert_eq!(rig.ask("ann").await, Source::Local);
     assert!(start.elapsed() < PATIENCE / 2, "not waited for");
     let before = rig.charged();
     single.server.thaw();
     rig.until_back("ann").await;
+    // Each is told of when it has been answered, though its connection was given up.
+    until_async("the calls to be over", async || {
+        (rig.last().unanswered == 0).then_some(())
+    })
+    .await;
+    // One more may have left before the link saw that the third was late.
+    let timeouts = rig.events.called("timeout");
+    assert!((3..=4).contains(&timeouts), "{:?}", rig.events);
     // What was sent to it may have been charged when it woke, once at most.
     let late = rig.counted("ann").await - rig.charged();
-    assert!(before == 1 && late <= 3, "{late} charged late");
+    let most = u64::try_from(timeouts).unwrap();
+    assert!(before == 1 && late <= most, "{late} charged late");
 }
 
 #[tokio::test]

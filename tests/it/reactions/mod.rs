@@ -9,6 +9,7 @@ mod breaker;
 mod cluster;
 mod connection;
 mod diagnosis;
+mod latency;
 mod modes;
 mod queue;
 mod recorder;

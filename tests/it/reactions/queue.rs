@@ -20,6 +20,7 @@ const SMALL: Set = Set {
     queue: 5,
     batch: 1,
     password_file: None,
+    per_second: false,
 };
 
 #[tokio::test]
@@ -36,11 +37,22 @@ async fn one_query_more_than_may_wait_is_answered_at_once() {
     assert!(refused.is_finished(), "not held");
     assert_eq!(refused.await.unwrap(), Source::Local);
     assert_eq!(rig.events.fell(), [FallbackReason::QueueFull]);
+    let full = rig.lane.shared().sample()[0].unwrap().queue;
+    let limit = SMALL.queue;
+    assert_eq!(
+        (full.length, full.limit, full.utilization),
+        (limit, limit, 1.0)
+    );
+    assert_eq!(rig.last().queue, full, "seen by all");
     single.server.cli(&["CLIENT", "UNPAUSE"]).await;
     for asked in asked {
         assert_eq!(asked.await.unwrap(), Source::Store);
     }
     assert_eq!(rig.counted("ann").await, rig.charged());
+    assert_eq!(rig.last().queue.length, 0);
+    // In the second that began with the last look it was full, in the one after that it was not.
+    let peak = || rig.lane.shared().sample()[0].unwrap().queue.utilization;
+    assert_eq!([peak(), peak()].map(|share| share.to_string()), ["1", "0"]);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! Remembers what the store tells.
 
+use std::time::Duration;
+
 use parking_lot::Mutex;
 use tollgate::event::{
     Answered, BreakerState, Decided, Events, FallbackReason, FellBack, Operation, Queried,
@@ -12,25 +14,51 @@ pub(super) struct Recorder(Mutex<Told>);
 
 #[derive(Clone, Debug, Default)]
 struct Told {
-    calls: Vec<(&'static str, usize)>,
+    calls: Vec<Call>,
     states: Vec<BreakerState>,
     fell: Vec<FallbackReason>,
     reconciled: Vec<Reconciled>,
 }
 
+/// A call of any kind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Call {
+    pub(super) operation: Operation,
+    pub(super) result: &'static str,
+    pub(super) duration: Duration,
+    pub(super) queries: usize,
+}
+
 impl Recorder {
-    /// The calls so far: how each ended, and how many queries it had.
+    /// The calls so far that decided: how each ended, and how many queries it had.
     pub(super) fn calls(&self) -> Vec<(&'static str, usize)> {
-        self.0.lock().calls.clone()
+        let calls = self.every_call(Operation::Decide);
+        calls
+            .iter()
+            .map(|call| (call.result, call.queries))
+            .collect()
     }
 
-    /// How many calls ended so.
+    /// How many calls that decided ended so.
     pub(super) fn called(&self, result: &str) -> usize {
-        let told = self.0.lock();
-        told.calls.iter().filter(|call| call.0 == result).count()
+        let calls = self.calls();
+        calls.iter().filter(|call| call.0 == result).count()
     }
 
-    /// The states of the breaker so far. The first is that of a link that was made.
+    /// All calls of a kind so far.
+    pub(super) fn every_call(&self, operation: Operation) -> Vec<Call> {
+        let told = self.0.lock();
+        let calls = told.calls.iter().filter(|call| call.operation == operation);
+        calls.copied().collect()
+    }
+
+    /// How many calls of a kind ended so.
+    pub(super) fn ended(&self, operation: Operation, result: &str) -> usize {
+        let calls = self.every_call(operation);
+        calls.iter().filter(|call| call.result == result).count()
+    }
+
+    /// The states of the server so far. The first is that of a link that was made.
     pub(super) fn states(&self) -> Vec<BreakerState> {
         self.0.lock().states.clone()
     }
@@ -61,10 +89,12 @@ impl Events for Recorder {
     fn reloaded(&self, _: Reloaded) {}
 
     fn store_called(&self, call: StoreCalled<'_>) {
-        if call.operation != Operation::Decide {
-            return;
-        }
-        self.0.lock().calls.push((call.result, call.queries));
+        self.0.lock().calls.push(Call {
+            operation: call.operation,
+            result: call.result,
+            duration: call.duration,
+            queries: call.queries,
+        });
     }
 
     fn store_changed(&self, change: StoreChanged<'_>) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tollgate::clock::Clock;
 use tollgate::event::{BreakerState, FallbackReason, StoreName};
 use tollgate::model::{Algorithm, Check, Decision, Hits, OnStoreFailure, Source, Verdict};
-use tollgate::store::redis::{Access, RedisConfig, RedisStore, Site};
+use tollgate::store::redis::{Access, RedisConfig, RedisSample, RedisStore, Site};
 use tollgate::store::{
     Asked, BreakerConfig, DeadlineConfig, FleetConfig, Lane, LocalConfig, LocalStore, SharedConfig,
     SharedStore, Unavailable,
@@ -38,6 +38,8 @@ pub(crate) struct Set {
     pub(crate) queue: usize,
     pub(crate) batch: usize,
     pub(crate) password_file: Option<PathBuf>,
+    /// Limits per second have a store of their own, at the same place.
+    pub(crate) per_second: bool,
 }
 
 impl Default for Set {
@@ -50,6 +52,7 @@ impl Default for Set {
             queue: 10_000,
             batch: 128,
             password_file: None,
+            per_second: false,
         }
     }
 }
@@ -92,10 +95,16 @@ impl Rig {
             queue_size: set.queue,
             batch_size: set.batch,
         };
-        let main = RedisStore::start(config, Clock::system(), Arc::clone(&events) as _);
+        let start = |config| RedisStore::start(config, Clock::system(), Arc::clone(&events) as _);
+        let per_second = set.per_second.then(|| {
+            start(RedisConfig {
+                name: StoreName::PerSecond,
+                ..config.clone()
+            })
+        });
         let shared = SharedStore::new(
-            main,
-            None,
+            start(config),
+            per_second,
             LocalStore::new(LocalConfig::default()),
             SharedConfig {
                 deadline: DeadlineConfig {
@@ -185,6 +194,11 @@ impl Rig {
     /// Whether a query was ever answered without the store for this reason.
     pub(super) fn fell(&self, reason: FallbackReason) -> bool {
         self.events.fell().contains(&reason)
+    }
+
+    /// How the main store fares in numbers.
+    pub(super) fn last(&self) -> RedisSample {
+        self.lane.shared().last()[0].unwrap()
     }
 
     /// What went wrong last with the first link, as operators are told.

@@ -11,7 +11,7 @@ use tollgate::clock::Clock;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
-use crate::harness::{Harness, descriptor, http_call, request, until};
+use crate::harness::{Client, Harness, descriptor, http_call, request, until};
 use crate::topology::{Cluster, Flavour, Single, Topology};
 
 const POLICY: &str = "
@@ -32,13 +32,19 @@ descriptors:
 
 /// A Tollgate whose rules deny while the store is away, unless they say otherwise.
 async fn serve(url: &str, deadline: &str) -> Harness {
+    serve_with(url, deadline, "").await
+}
+
+/// One with more settings.
+async fn serve_with(url: &str, deadline: &str, more: &str) -> Harness {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("shop.yaml"), POLICY).unwrap();
     let settings = format!(
         "store: {{kind: redis, redis: {{url: \"{url}\"}}}}\n\
          deadline: {{store: {deadline}, margin: 200ms}}\n\
          circuit_breaker: {{probe_interval: 50ms}}\n\
-         defaults: {{on_store_failure: deny}}\n"
+         defaults: {{on_store_failure: deny}}\n\
+         {more}"
     );
     let harness = Harness::serve(folder, &settings, Clock::system()).await;
     harness.unwrap()
@@ -118,6 +124,15 @@ async fn without_a_store_it_starts_and_answers_as_the_rules_say() {
     assert_eq!(store["stores"][0]["state"], "open", "{store}");
     let failure = store["stores"][0]["links"][0]["failure"].to_string();
     assert!(failure.contains("nobody listens there"), "{store}");
+    let told = &store["stores"][0];
+    let waits = (&told["queue"]["length"], &told["unanswered"]);
+    assert_eq!(waits, (&0.into(), &0.into()), "{store}");
+    assert!(told["queue"]["limit"].as_u64() >= Some(1_000), "{store}");
+    assert!(told["local_ms"].as_u64() > Some(0), "{store}");
+    let (_, metrics) = harness.get("/metrics").await;
+    assert!(metrics.contains("tollgate_store_state{state=\"open\",store=\"main\"} 1\n"));
+    let away = "tollgate_store_local_time_seconds_total{store=\"main\"} ";
+    assert!(metrics.contains(away) && !metrics.contains(&format!("{away}0\n")));
 
     single.server.restart().await;
     until("decisions come from the store", async || {
@@ -129,6 +144,38 @@ async fn without_a_store_it_starts_and_answers_as_the_rules_say() {
     })
     .await;
     is_ready(&harness).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_fills_is_seen_in_the_metrics_and_so_is_its_end() {
+    let single = Single::start(Flavour::Redis7).await;
+    let settings = "queue: {max_size: 1}\nthreads: 1\n";
+    let harness = serve_with(&single.url(), "30s", settings).await;
+    let mut client = harness.client().await;
+    assert_eq!(client.code("shop", &[("user", "ann")]).await, Code::Ok);
+    super::connection::pause(&single.server).await;
+    let utilization = async |ratio: &str| {
+        let series = format!("tollgate_queue_utilization_ratio{{store=\"main\"}} {ratio}\n");
+        until("its utilization to be told", async || {
+            harness.get("/metrics").await.1.contains(&series)
+        })
+        .await;
+    };
+    let asked: Vec<_> = (0..20)
+        .map(|user| {
+            let mut client = Client(client.0.clone());
+            tokio::spawn(async move {
+                let user = user.to_string();
+                client.code("shop", &[("user", &user)]).await
+            })
+        })
+        .collect();
+    utilization("1").await;
+    single.server.cli(&["CLIENT", "UNPAUSE"]).await;
+    for asked in asked {
+        assert_eq!(asked.await.unwrap(), Code::Ok);
+    }
+    utilization("0").await;
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use tollgate::store::redis::{
     Access, Connection, DECIDE, FailureClass, Mode, Redirect, slot_of, slots,
 };
 
-use super::node::{Node, PATIENCE, charge, on_each_flavour, run};
+use super::node::{Node, PATIENCE, charge, is_open, on_each_flavour, run};
 use crate::process::until_async;
 use crate::topology::Flavour;
 
@@ -27,16 +27,16 @@ async fn a_call_follows_a_slot_that_moved(flavour: Flavour) {
         connection.load(DECIDE).await.unwrap();
     }
     let sha = here.load(DECIDE).await.unwrap();
-    let failure = here.eval(&sha, &call, PATIENCE).await.unwrap_err();
+    let failure = here.eval(sha.clone(), &call, PATIENCE).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Moved, "{failure}");
     let to = high.place();
     let ask = false;
     assert_eq!(failure.redirect, Some(Redirect { slot, to, ask }));
-    assert!(here.is_open());
-    there.eval(&sha, &call, PATIENCE).await.unwrap();
+    assert!(is_open(&here));
+    there.eval(sha.clone(), &call, PATIENCE).await.unwrap();
     // Users of two slots in one call.
     let both = charge(&[&user, &user_in(0..HALF)]);
-    let failure = there.eval(&sha, &both, PATIENCE).await.unwrap_err();
+    let failure = there.eval(sha.clone(), &both, PATIENCE).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::CrossSlot, "{failure}");
     // The map says the same, from whichever node, and though another is gone.
     let nodes = [low.place(), high.place()];
@@ -71,19 +71,19 @@ async fn a_call_follows_a_slot_that_is_moving(flavour: Flavour) {
     .await
     .unwrap();
     // The key is not here any more, so it is there.
-    let failure = here.eval(&sha, &call, PATIENCE).await.unwrap_err();
+    let failure = here.eval(sha.clone(), &call, PATIENCE).await.unwrap_err();
     assert_eq!(failure.class, FailureClass::Ask, "{failure}");
     let to = high.place();
     let ask = true;
     assert_eq!(failure.redirect, Some(Redirect { slot, to, ask }));
     // Only with ASKING right before it is it taken there, and others in between do not matter.
-    let moved = there.eval(&sha, &call, PATIENCE).await.unwrap_err();
+    let moved = there.eval(sha.clone(), &call, PATIENCE).await.unwrap_err();
     assert_eq!(moved.class, FailureClass::Moved, "{moved}");
     let one = charge(&[&user]);
     let mut one_key = tollgate::store::redis::Call::new("tollgate", None, 0);
     one_key.push(&[one_check(&user)], true).unwrap();
     assert_eq!(one.keys()[0], one_key.keys()[0]);
-    let asked = (0..20).map(|_| there.eval_asking(&sha, &one_key, PATIENCE));
+    let asked = (0..20).map(|_| there.eval_asking(sha.clone(), &one_key, PATIENCE));
     let others = (0..20).map(|_| run(&there, &["PING"]));
     let (asked, others) = tokio::join!(
         futures_util::future::join_all(asked),
@@ -96,7 +96,10 @@ async fn a_call_follows_a_slot_that_is_moving(flavour: Flavour) {
     );
     assert!(others.iter().all(Result::is_ok));
     // Some keys of the call are there and some are not.
-    let failure = there.eval_asking(&sha, &call, PATIENCE).await.unwrap_err();
+    let failure = there
+        .eval_asking(sha.clone(), &call, PATIENCE)
+        .await
+        .unwrap_err();
     assert_eq!(failure.class, FailureClass::TryAgain, "{failure}");
 }
 
@@ -105,7 +108,7 @@ async fn a_cluster_without_slots_says_so(flavour: Flavour) {
     let (connection, _) = node.reach().await;
     let sha = connection.load(DECIDE).await.unwrap();
     let failure = connection
-        .eval(&sha, &charge(&["ann"]), PATIENCE)
+        .eval(sha.clone(), &charge(&["ann"]), PATIENCE)
         .await
         .unwrap_err();
     assert_eq!(failure.class, FailureClass::ClusterDown, "{failure}");

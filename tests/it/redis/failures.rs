@@ -8,7 +8,7 @@ use tollgate::store::redis::{
     Access, Connection, DECIDE, Failure, FailureClass, Reply, Role, connect,
 };
 
-use super::node::{Node, PATIENCE, charge, on_each_flavour, run};
+use super::node::{Node, PATIENCE, charge, is_open, on_each_flavour, run};
 use crate::process::until_async;
 use crate::topology::Flavour;
 
@@ -26,16 +26,16 @@ async fn an_unknown_script_is_told_apart(flavour: Flavour) {
     let (connection, _) = node.reach().await;
     let sha = connection.load(DECIDE).await.unwrap();
     connection
-        .eval(&sha, &charge(&["ann"]), PATIENCE)
+        .eval(sha.clone(), &charge(&["ann"]), PATIENCE)
         .await
         .unwrap();
     run(&connection, &["SCRIPT", "FLUSH"]).await.unwrap();
     let failure = connection
-        .eval(&sha, &charge(&["ann"]), PATIENCE)
+        .eval(sha.clone(), &charge(&["ann"]), PATIENCE)
         .await
         .unwrap_err();
     assert_eq!(failure.class, FailureClass::NoScript, "{failure}");
-    assert!(connection.is_open());
+    assert!(is_open(&connection));
     assert_eq!(connection.load(DECIDE).await, Ok(sha));
 }
 
@@ -53,7 +53,7 @@ async fn a_replica_takes_no_charge(flavour: Flavour) {
     .await;
     let sha = connection.load(DECIDE).await.unwrap();
     let failure = connection
-        .eval(&sha, &charge(&["ann"]), PATIENCE)
+        .eval(sha.clone(), &charge(&["ann"]), PATIENCE)
         .await
         .unwrap_err();
     assert_eq!(failure.class, FailureClass::ReadOnly, "{failure}");
@@ -68,7 +68,7 @@ async fn a_replica_takes_no_charge(flavour: Flavour) {
     drop(primary);
     let failure = until_async("the replica to notice", async || {
         let failure = connection
-            .eval(&sha, &charge(&["ann"]), PATIENCE)
+            .eval(sha.clone(), &charge(&["ann"]), PATIENCE)
             .await
             .unwrap_err();
         (failure.class != FailureClass::ReadOnly).then_some(failure)
@@ -85,7 +85,7 @@ async fn a_full_server_takes_no_charge(flavour: Flavour) {
         .await
         .unwrap();
     let failure = connection
-        .eval(&sha, &charge(&["ann"]), PATIENCE)
+        .eval(sha.clone(), &charge(&["ann"]), PATIENCE)
         .await
         .unwrap_err();
     assert_eq!(failure.class, FailureClass::OutOfMemory, "{failure}");
@@ -97,7 +97,7 @@ async fn a_server_without_its_replicas_takes_no_charge(flavour: Flavour) {
     let (connection, _) = node.reach().await;
     let sha = connection.load(DECIDE).await.unwrap();
     let failure = connection
-        .eval(&sha, &charge(&["ann"]), PATIENCE)
+        .eval(sha.clone(), &charge(&["ann"]), PATIENCE)
         .await
         .unwrap_err();
     assert_eq!(failure.class, FailureClass::MisConfigured, "{failure}");
@@ -117,7 +117,7 @@ async fn a_script_that_hangs_holds_up_all(flavour: Flavour) {
     let endless = hanging.command("EVAL", endless, PATIENCE);
     let call = charge(&["ann"]);
     let held_up = until_async("the server to be held up", async || {
-        let called = connection.eval(&sha, &call, PATIENCE).await;
+        let called = connection.eval(sha.clone(), &call, PATIENCE).await;
         called.err()
     });
     let failure = tokio::select! {
@@ -162,27 +162,27 @@ async fn a_call_to_a_frozen_server_ends_in_time_and_others_with_the_connection()
     node.process.signal("STOP");
     let (within, start) = (Duration::from_millis(50), Instant::now());
     let failure = connection
-        .eval(&sha, &charge(&["ann"]), within)
+        .eval(sha.clone(), &charge(&["ann"]), within)
         .await
         .unwrap_err();
     let took = start.elapsed();
     assert_eq!(failure.class, FailureClass::Timeout, "{failure}");
     assert!(within <= took && took < 20 * within, "{took:?}");
     assert!(
-        connection.is_open(),
+        is_open(&connection),
         "nobody knows yet whether it comes back"
     );
     // Given up, all that wait are answered at once.
     let start = Instant::now();
     let call = charge(&["ann"]);
-    let waiting = connection.eval(&sha, &call, PATIENCE);
+    let waiting = connection.eval(sha.clone(), &call, PATIENCE);
     let give_up = async {
         tokio::task::yield_now().await;
         connection.abort();
         connection.closed().await
     };
     let (failed, closed) = tokio::join!(waiting, give_up);
-    for failure in [failed.unwrap_err(), closed, after(&connection, &sha).await] {
+    for failure in [failed.unwrap_err(), closed, after(&connection, sha).await] {
         assert_eq!(failure.class, FailureClass::Reset, "{failure}");
     }
     assert!(start.elapsed() < PATIENCE / 2);
@@ -195,18 +195,18 @@ async fn a_server_that_dies_ends_what_waits_and_what_comes() {
     let sha = connection.load(DECIDE).await.unwrap();
     node.process.signal("STOP");
     let call = charge(&["ann"]);
-    let waiting = connection.eval(&sha, &call, PATIENCE);
+    let waiting = connection.eval(sha.clone(), &call, PATIENCE);
     let kill = async {
         tokio::task::yield_now().await;
         node.process.kill();
         connection.closed().await
     };
     let (failed, closed) = tokio::join!(waiting, kill);
-    for failure in [failed.unwrap_err(), closed, after(&connection, &sha).await] {
+    for failure in [failed.unwrap_err(), closed, after(&connection, sha).await] {
         assert_eq!(failure.class, FailureClass::Reset, "{failure}");
         assert!(failure.detail.contains("127.0.0.1"), "{failure}");
     }
-    assert!(!connection.is_open());
+    assert!(!is_open(&connection));
 }
 
 #[tokio::test]
@@ -246,7 +246,7 @@ async fn what_is_no_redis_is_recognized() {
     assert_eq!(failure.class, FailureClass::Protocol, "{failure}");
 }
 
-async fn after(connection: &Connection, sha: &str) -> Failure {
+async fn after(connection: &Connection, sha: Bytes) -> Failure {
     let late: Result<Bytes, Failure> = connection.eval(sha, &charge(&["ann"]), PATIENCE).await;
     late.unwrap_err()
 }

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use tempfile::TempDir;
 use tollgate::store::redis::{
     Access, Call, Connection, Failure, Place, Reached, Reply, Secret, connect,
@@ -100,6 +101,11 @@ impl Node {
     pub(super) async fn command(&self, line: &[&str]) -> Reply {
         run(&self.reach().await.0, line).await.unwrap()
     }
+}
+
+/// Whether a connection is still open, as far as is known.
+pub(super) fn is_open(connection: &Connection) -> bool {
+    connection.closed().now_or_never().is_none()
 }
 
 /// Has a command carried out.

@@ -20,7 +20,7 @@ async fn a_server_with_a_certificate_of_our_authority_is_reached() {
     let (connection, _) = server.enter("localhost", &files.trusted()).await.unwrap();
     let sha = connection.load(DECIDE).await.unwrap();
     connection
-        .eval(&sha, &charge(&["ann"]), PATIENCE)
+        .eval(sha.clone(), &charge(&["ann"]), PATIENCE)
         .await
         .unwrap();
     // Its address is in the certificate, too.

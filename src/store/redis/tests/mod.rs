@@ -1,5 +1,7 @@
 //! The bytes of calls and replies.
 
+pub(super) mod recorder;
+
 use super::{Call, Full, ReplyError, decode};
 use crate::algorithm::tests::check_of;
 use crate::clock::Timestamp;
