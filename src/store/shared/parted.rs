@@ -141,10 +141,16 @@ impl<'q> Parted<'q> {
     fn decide_rest(&mut self) -> Result<(), Unavailable> {
         let shared = &self.lane.shared;
         let fails = |check: &Check| check.on_store_failure == OnStoreFailure::Error;
-        for (part, why) in &self.unasked {
-            if part.checks.iter().any(fails) {
-                return Err(Unavailable(*why));
+        let failing = self
+            .unasked
+            .iter()
+            .find(|(part, _)| part.checks.iter().any(fails));
+        if let Some((_, why)) = failing {
+            // No part of it is decided, so this is all that is told of it.
+            for (part, why) in &self.unasked {
+                shared.tell_fell(*why, part.checks.len());
             }
+            return Err(Unavailable(*why));
         }
         let mut here = Vec::new();
         for (part, why) in &self.unasked {

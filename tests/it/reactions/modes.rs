@@ -1,6 +1,7 @@
 //! `on_store_failure`: what a rule wants while the store is away, alone and among others.
 
-use tollgate::model::{Check, Hits, OnStoreFailure, Role, Source};
+use tollgate::event::FallbackReason;
+use tollgate::model::{Check, DeniedHits, Hits, OnStoreFailure, Quota, Role, Source, Unit, Window};
 use tollgate::store::{Unasked, Unavailable};
 
 use super::rig::{PATIENCE, Rig, Set, hit, hit_or};
@@ -82,4 +83,25 @@ async fn a_query_of_many_ways_is_all_or_nothing() {
         "{decision:?}"
     );
     assert_eq!(counted_here(&rig, "ann"), 2);
+}
+
+#[tokio::test]
+async fn what_fails_with_a_query_in_parts_is_counted() {
+    let single = Single::start(Flavour::Redis7).await;
+    single.server.kill();
+    let set = Set {
+        per_second: true,
+        ..Set::default()
+    };
+    let rig = Rig::start(&single.url(), set).await;
+    let second = Window::try_new(Unit::Second, 1).unwrap();
+    let elsewhere = Check {
+        quota: Quota::fixed(1_000, second, DeniedHits::Free),
+        ..hit("bob")
+    };
+    let both = [hit_or("ann", OnStoreFailure::Error), elsewhere];
+    let Unavailable(why) = rig.decide(&both, PATIENCE).await.unwrap_err();
+    assert_eq!(why, Unasked::Gone);
+    assert_eq!(rig.events.fell(), [FallbackReason::Gone; 2]);
+    assert_eq!(rig.lane.shared().local().stats().decisions, 0);
 }
