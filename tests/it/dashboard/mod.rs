@@ -31,12 +31,6 @@ const PENDING: &[&str] = &[
     "tollgate_alert_active",
     "tollgate_alert_notifications_total",
     "tollgate_alert_transitions_total",
-    "tollgate_queue_length",
-    "tollgate_queue_limit",
-    "tollgate_queue_utilization_ratio",
-    "tollgate_store_local_time_seconds_total",
-    "tollgate_store_state",
-    "tollgate_telemetry_dropped_total",
 ];
 
 /// A file of the repository.
