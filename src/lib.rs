@@ -41,6 +41,7 @@
 //! | [`pipeline`] | match, decide, fold, tell, on one page | |
 //! | [`limiter`] | from a query to checks, from verdicts to an answer | |
 //! | [`store`] | counters: `memory`, sharded, bounded; `redis`, which all replicas share; `local`, a replica's share while Redis is away; `shared`, which of these two decides, and by when | fred, in `store::redis` alone |
+//! | [`alert`] | what is worth an alarm: counts in, once a second, and out comes what fires and what has ended | |
 //! | [`policy`] | rules, indexed: which one applies | |
 //! | [`algorithm`] | fixed window, sliding window, sliding log, token bucket: pure functions | |
 //! | [`model`], [`event`], [`clock`] | the words that everything shares | |
@@ -48,13 +49,14 @@
 //! # Rules of the house
 //!
 //! Imports go down, never up or sideways: `cli` > `app` > `config`, `provider` > `transport`,
-//! `admin`, `telemetry` > `pipeline`, `limiter` > `store` > `policy`, `algorithm` > `model`, `event`,
-//! `clock`. `tests/architecture.rs` reads the source and fails on a violation. From `pipeline` down
+//! `admin`, `telemetry` > `pipeline`, `limiter` > `store`, `alert` > `policy`, `algorithm` > `model`,
+//! `event`, `clock`. `tests/architecture.rs` reads the source and fails on a violation. From `pipeline` down
 //! there is no protobuf and no YAML, and time is an argument. Only `store` has async code, where
 //! a request may wait for Redis (`store::shared`, `store::redis`); what matches, decides, folds,
 //! queues, breaks the circuit and divides a limit is plain Rust.
 
 pub mod admin;
+pub mod alert;
 pub mod algorithm;
 pub mod app;
 pub mod cli;

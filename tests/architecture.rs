@@ -102,7 +102,8 @@ const PLACES: [(&[&str], &[&str]); 9] = [
 ];
 
 /// What decides. It is plain Rust: it does not wait, and knows no runtime.
-const MIDDLE: [&str; 9] = [
+const MIDDLE: [&str; 10] = [
+    "src/alert",
     "src/model",
     "src/event",
     "src/clock",
