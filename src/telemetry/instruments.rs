@@ -62,9 +62,13 @@ impl Instrument {
 }
 
 /// Every metric that exists, by name.
-pub const ALL: [Instrument; 37] = [
+pub const ALL: [Instrument; 41] = [
     DB_DURATION,
     RPC_DURATION,
+    ALERT_ACTIVE,
+    ALERT_NOTIFICATIONS,
+    ALERT_TRANSITIONS,
+    ALERT_VALUE,
     BUILD_INFO,
     DECISION_DURATION,
     DECISIONS,
@@ -126,6 +130,34 @@ pub(super) const RPC_DURATION: Instrument = Instrument {
         "rpc.status_code",
         "error.type",
     ],
+};
+pub(super) const ALERT_ACTIVE: Instrument = Instrument {
+    name: "tollgate.alert.active",
+    unit: "",
+    help: "1 while the alert fires, else 0; one that is switched off is not there",
+    kind: Kind::Gauge,
+    attributes: &["alert", "severity"],
+};
+pub(super) const ALERT_NOTIFICATIONS: Instrument = Instrument {
+    name: "tollgate.alert.notifications",
+    unit: "{notification}",
+    help: "Posts to Alertmanager by result: ok, or failed and tried again; and transitions of which it was not told in time (dropped)",
+    kind: Kind::Counter,
+    attributes: &["result"],
+};
+pub(super) const ALERT_TRANSITIONS: Instrument = Instrument {
+    name: "tollgate.alert.transitions",
+    unit: "{transition}",
+    help: "Times that an alert began to fire or was resolved",
+    kind: Kind::Counter,
+    attributes: &["alert", "state"],
+};
+pub(super) const ALERT_VALUE: Instrument = Instrument {
+    name: "tollgate.alert.value",
+    unit: "",
+    help: "What the alert is judged by, in the unit of its threshold: percent, seconds or a number; 0 if there are too few calls to say",
+    kind: Kind::Gauge,
+    attributes: &["alert"],
 };
 pub(super) const BUILD_INFO: Instrument = Instrument {
     name: "tollgate.build.info",

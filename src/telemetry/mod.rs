@@ -19,6 +19,7 @@
 //! root hands over ([`Telemetry::observe`]); this module knows neither store nor server. Nothing
 //! else in Tollgate knows OpenTelemetry or Prometheus.
 
+mod alerts;
 mod cells;
 mod decision_log;
 mod decisions;
@@ -33,6 +34,7 @@ mod render;
 mod shard;
 mod store_readings;
 mod stores;
+mod tally;
 mod top;
 mod totals;
 mod words;
@@ -49,10 +51,12 @@ use prometheus::Registry;
 #[cfg(target_os = "linux")]
 use prometheus::process_collector::ProcessCollector;
 
+pub use alerts::{Alerts, Notified};
 pub use render::{CONTENT_TYPE, RenderError};
 pub use store_readings::StoreReading;
 pub use top::{TopAsked, TopKey, TopKeys};
 
+use crate::alert::Counts;
 use crate::clock::Clock;
 use crate::event::{
     Answered, CallTrace, Code, Decided, DecidedBy, Events, FellBack, Meters, Operation, Queried,
@@ -65,12 +69,15 @@ use dropped::Dropped;
 use durations::{BatchSizes, CallDurations, DecisionDurations, RpcDurations};
 use otlp::{Finished, Push, PushConfig, Reader, StoreSpan};
 use stores::Stores;
+use tally::Tally;
 use top::Top;
 
 /// Counts what happens, and shows it.
 pub struct Telemetry {
     state: Arc<State>,
     batch_sizes: BatchSizes,
+    alerts: Arc<Alerts>,
+    tally: Tally,
     decision_durations: DecisionDurations,
     rpc_durations: RpcDurations,
     call_durations: CallDurations,
@@ -145,6 +152,8 @@ impl Telemetry {
         let meter = provider.meter("tollgate");
         register::register(&meter, &state);
         dropped::register(&meter, &dropped);
+        let alerts = Arc::default();
+        alerts::register(&meter, &alerts);
         let push = push.map(|config| Push::start(config, reader, &dropped));
         Ok(Self {
             batch_sizes: BatchSizes::new(&meter),
@@ -152,6 +161,8 @@ impl Telemetry {
             rpc_durations: RpcDurations::new(&meter, shards),
             call_durations: CallDurations::new(&meter, shards),
             top: Top::new(shards),
+            tally: Tally::new(shards),
+            alerts,
             state,
             registry,
             clock,
@@ -164,6 +175,18 @@ impl Telemetry {
     /// Sets where the numbers of others come from. Only the first call has an effect.
     pub fn observe(&self, source: impl Observed + 'static) {
         self.state.source.get_or_init(|| Box::new(source));
+    }
+
+    /// What alerts are judged by, as it is now.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.tally.counts()
+    }
+
+    /// Where whoever watches alerts tells of them.
+    #[must_use]
+    pub fn alerts(&self) -> &Arc<Alerts> {
+        &self.alerts
     }
 
     /// All metrics, in the Prometheus text format ([`CONTENT_TYPE`]). May take tens of
@@ -204,6 +227,7 @@ impl Events for Telemetry {
     }
 
     fn served(&self, event: Served) {
+        self.tally.served(event);
         self.rpc_durations.record(event.duration, event.ended);
     }
 
@@ -233,10 +257,12 @@ impl Events for Telemetry {
         if let (Some(push), [_, ..]) = (&self.push, event.traced.spans) {
             push.span(|| Finished::Store(StoreSpan::new(event, self.clock.unix_nanos())));
         }
+        self.tally.store_called(event);
     }
 
     fn store_changed(&self, event: StoreChanged<'_>) {
         self.state.stores.changed(event);
+        self.tally.store_changed(event);
     }
 
     fn fell_back(&self, event: FellBack) {

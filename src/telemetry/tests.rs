@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::alert::{Alert, Phase, Reading, State, Transition};
 use crate::clock::Timestamp;
 use crate::event::{
     BreakerState, CallEnd, FallbackReason, Operation, Outcome, QueryResult, StoreName,
@@ -78,6 +79,14 @@ impl Observed for Shop {
     }
 }
 
+const FIRING: Reading = Reading {
+    alert: Alert::ErrorRate,
+    phase: Phase::Firing,
+    value: Some(12.5),
+    threshold: Some(5.0),
+    since: None,
+};
+
 /// A decision that passes.
 fn allowed(meter: u32) -> Decided<'static> {
     Decided {
@@ -110,6 +119,7 @@ fn busy() -> Telemetry {
         ended: CallEnd::Answered,
     });
     telemetry.store_called(CALLED);
+    telemetry.alerts().measured(&[FIRING]);
     telemetry
 }
 
@@ -324,7 +334,7 @@ fn calls_are_timed_by_how_they_ended() {
 #[test]
 fn calls_to_the_shared_stores_are_counted_by_store_and_result() {
     let telemetry = telemetry();
-    assert!(!text(&telemetry).contains("result=\"ok\""));
+    assert!(!text(&telemetry).contains("tollgate_store_calls_total{"));
     let timeout = StoreCalled {
         result: "timeout",
         duration: Duration::from_millis(12),
@@ -432,6 +442,53 @@ fn what_goes_past_the_shared_stores_is_counted() {
         assert_eq!(value(&text, &series), Some(expected), "{series}\n{text}");
     }
     assert!(!text.contains("6379"), "{text}");
+}
+
+#[test]
+fn alerts_are_shown_while_they_are_watched_and_counted_for_good() {
+    let telemetry = telemetry();
+    let active = "tollgate_alert_active{alert=\"error_rate\",severity=\"critical\"}";
+    let measured = "tollgate_alert_value{alert=\"error_rate\"}";
+    assert_eq!(value(&text(&telemetry), active), None);
+    let alerts = telemetry.alerts();
+    for (phase, firing) in [
+        (Phase::Firing, Some(1.0)),
+        (Phase::Pending, Some(0.0)),
+        (Phase::Off, None),
+        (Phase::Ok, Some(0.0)),
+    ] {
+        alerts.measured(&[Reading { phase, ..FIRING }]);
+        let text = text(&telemetry);
+        assert_eq!(value(&text, active), firing, "{phase:?}");
+        assert_eq!(value(&text, measured), firing.map(|_| 12.5), "{phase:?}");
+    }
+    alerts.changed(&Transition {
+        alert: Alert::StoreDown,
+        state: State::Resolved,
+        value: 0.0,
+        threshold: 10.0,
+        store: None,
+        at: Timestamp::from_millis(0),
+    });
+    alerts.notified(Notified::Failed, 2);
+    alerts.notified(Notified::Dropped, 3);
+    let text = text(&telemetry);
+    for (series, expected) in [
+        (
+            "transitions_total{alert=\"store_down\",state=\"resolved\"}",
+            1.0,
+        ),
+        (
+            "transitions_total{alert=\"store_down\",state=\"firing\"}",
+            0.0,
+        ),
+        ("notifications_total{result=\"ok\"}", 0.0),
+        ("notifications_total{result=\"failed\"}", 2.0),
+        ("notifications_total{result=\"dropped\"}", 3.0),
+    ] {
+        let series = format!("tollgate_alert_{series}");
+        assert_eq!(value(&text, &series), Some(expected), "{series}\n{text}");
+    }
 }
 
 #[test]
