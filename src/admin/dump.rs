@@ -9,6 +9,7 @@
 //! | `/counters?domain=D&descriptor=k=v,k=v` | `GET`: what is counted for a descriptor, as JSON; `DELETE`: the same, and starts it afresh |
 //! | `/log` | `GET`: the log's level; `POST /log?level=debug`: changes it until settings are read again |
 //! | `/decision-log` | `GET`: whose decisions are written down; `POST /decision-log?domain=D&ratio=0.1`: changes that |
+//! | `/alerts` | which alerts fire, values and thresholds of all, and what happened lately, as JSON |
 //! | `/store` | where counts are and how that fares, as JSON: breakers, servers, replicas |
 //! | `/top?domain=D&rule=R&limit=N` | the keys that exceeded their limits most often in the last one to two minutes, as JSON |
 
@@ -23,7 +24,7 @@ use serde_json::Value;
 use super::explain::ExplainReport;
 use super::store::{self, StoreReport};
 use super::written::Domain;
-use super::{AdminState, PolicyStatus, counters, log, rlconfig, top};
+use super::{AdminState, PolicyStatus, alerts, counters, log, rlconfig, top};
 use crate::model::{Check, DescriptorText, Hits};
 
 /// The routes of the `admin` listener.
@@ -36,6 +37,7 @@ pub fn routes(state: AdminState) -> Router {
         .route("/counters", counters::methods())
         .route("/log", log::level_methods())
         .route("/decision-log", log::decision_methods())
+        .route("/alerts", get(alerts::show))
         .route("/store", get(store::show))
         .route("/top", get(top::show))
         .with_state(state)
@@ -145,6 +147,7 @@ const INDEX: &str = "\
 /decision-log GET: whose decisions are written to standard output, and which share of them;
               POST ?domain=D&ratio=0.1: changes that until settings are read again
               (both POSTs from this machine only, unless a token is set)
+/alerts       which alerts fire, values and thresholds of all, and what happened lately
 /store        where counts are, and how that fares: breakers, servers, replicas
 /top          [?domain=D][&rule=R][&limit=N]
               the keys that exceeded their limits most often in the last one to two minutes

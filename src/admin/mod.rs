@@ -6,6 +6,7 @@
 //! logged), and not everybody may ([`Token`]). What they show is handed over by `app` as plain values and closures
 //! ([`AdminState`]).
 
+mod alerts;
 mod brief;
 pub mod counter;
 mod counters;
@@ -28,6 +29,7 @@ pub use log::LogLevel;
 pub use permit::{Token, TokenError};
 pub use status::{PolicyStatus, Status};
 
+use crate::alert::Overview;
 use crate::model::{Check, Verdict};
 use crate::pipeline::Pipeline;
 use crate::policy::DomainSpec;
@@ -45,6 +47,8 @@ pub struct AdminState {
     pub status: Arc<Status>,
     /// The metrics as text; may take a while, so it is called off the request path.
     pub metrics: Arc<dyn Fn() -> Result<Vec<u8>, String> + Send + Sync>,
+    /// How alerts stand.
+    pub alerts: Arc<dyn Fn() -> Overview + Send + Sync>,
     /// The settings in force.
     pub settings: Arc<dyn Fn() -> serde_json::Value + Send + Sync>,
     /// The policies in force as they were written; compiles them, so it is called off the request

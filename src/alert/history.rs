@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::{Reading, Transition};
+use crate::clock::Timestamp;
 
 /// The last transitions, [`History::LENGTH`] at the most.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +30,8 @@ impl History {
 /// How all alerts stand, and what happened lately: what operators are shown.
 #[derive(Clone, Debug, Default)]
 pub struct Overview {
+    /// When they were looked at last; 1970 before the first time.
+    pub at: Timestamp,
     /// Every alert, in the order of [`Alert::ALL`](super::Alert::ALL).
     pub readings: Vec<Reading>,
     /// Transitions, the newest first.

@@ -22,7 +22,9 @@ pub(super) fn measure(
     let mut store = None;
     let value = match alert {
         Alert::ErrorRate => percent(counts.refused, counts.calls(), min_calls)?,
-        Alert::QueueFull => levels.queue.clamp(0.0, 1.0) * 100.0,
+        // What is no number is no use.
+        Alert::QueueFull if levels.queue > 0.0 => levels.queue.min(1.0) * 100.0,
+        Alert::QueueFull => 0.0,
         Alert::CircuitTrips => float(counts.trips),
         Alert::ResponseTime => percentile(&counts.call_tail, counts.calls(), min_calls)?,
         Alert::BatchFailures => percent(counts.batch_failures, counts.batches, min_calls)?,
@@ -52,7 +54,7 @@ fn percentile(tail: &Tail, all: u64, min_calls: u64) -> Option<f64> {
 
 /// Exact up to 2^32, above which a window does not get.
 fn float(count: u64) -> f64 {
-    u32::try_from(count).map_or(f64::from(u32::MAX), f64::from)
+    u32::try_from(count).unwrap_or(u32::MAX).into()
 }
 
 /// As many calls must be as slow as a percentile says at least: of fewer than 100 calls the 99th

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// a minute: a percentile is right to an eighth, whatever its size. What is faster is not counted:
 /// nobody is alarmed by it, and to count it would cost every call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Tail([u64; Tail::BUCKETS]);
+pub struct Tail([u64; Self::BUCKETS]);
 
 impl Tail {
     /// How many buckets there are; the last is for whatever is longer than all others hold.
@@ -15,6 +15,10 @@ impl Tail {
     /// The bucket of a duration; none if it is too short to be counted.
     #[must_use]
     pub fn bucket(duration: Duration) -> Option<usize> {
+        // Nearly all end here.
+        if duration < SHORTEST {
+            return None;
+        }
         let last = Self::BUCKETS.saturating_sub(1);
         let Ok(micros) = u64::try_from(duration.as_micros()) else {
             return Some(last);
@@ -95,6 +99,9 @@ fn bounds(bucket: usize) -> (u64, u64) {
         _ => (from, edge(within.saturating_add(1))),
     }
 }
+
+/// What is counted takes this long at least.
+const SHORTEST: Duration = Duration::from_millis(1);
 
 /// From 1 ms to 65.5 s.
 const DOUBLINGS: usize = 16;

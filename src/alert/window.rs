@@ -11,7 +11,7 @@ use super::Counts;
 #[derive(Debug, Default)]
 pub(super) struct Window {
     /// The last sample as it came.
-    last: Option<Counts>,
+    last: Counts,
     /// All that was ever seen to be counted, also where counting began anew.
     total: Counts,
     /// What the total was, oldest first.
@@ -19,12 +19,14 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Takes a sample; `now` never goes back. What was counted before the first one is not looked at.
+    /// Takes a sample; `now` never goes back. Counting began not long before the first one, so all
+    /// that it holds is new.
     pub(super) fn push(&mut self, now: Duration, counts: &Counts, length: Duration) {
-        if let Some(last) = &self.last {
-            self.total = self.total.plus(&counts.since(last));
+        if self.marks.is_empty() {
+            self.marks.push_back((now, Counts::default()));
         }
-        self.last = Some(counts.clone());
+        self.total = self.total.plus(&counts.since(&self.last));
+        self.last = counts.clone();
         let step = length / MARKS;
         let last_mark = self.marks.back().map(|(at, _)| *at);
         if last_mark.is_none_or(|at| now.saturating_sub(at) >= step) {
@@ -80,14 +82,16 @@ mod tests {
     fn what_was_counted_before_is_forgotten_after_its_length() {
         let mut window = Window::default();
         assert_eq!(window.counted().answered, 0, "nothing was told yet");
-        window.push(secs(0), &answered(1_000), LENGTH);
-        assert_eq!(window.counted().answered, 0, "who knows when that was");
+        window.push(secs(0), &answered(70), LENGTH);
+        assert_eq!(window.counted().answered, 70, "since the start");
         for second in 1..=300 {
-            window.push(secs(second), &answered(1_000 + 10 * second), LENGTH);
-            assert_eq!(window.counted().answered, 10 * second.min(60), "{second}");
+            window.push(secs(second), &answered(70 + 10 * second), LENGTH);
+            let before = if second <= 60 { 70 } else { 0 };
+            let expected = before + 10 * second.min(60);
+            assert_eq!(window.counted().answered, expected, "{second}");
         }
         for second in 301..=360 {
-            window.push(secs(second), &answered(4_000), LENGTH);
+            window.push(secs(second), &answered(3_070), LENGTH);
         }
         assert_eq!(window.counted().answered, 0);
     }
@@ -98,7 +102,7 @@ mod tests {
         for (second, count) in [(0, 50), (1, 60), (2, 3), (3, 5)] {
             window.push(secs(second), &answered(count), LENGTH);
         }
-        assert_eq!(window.counted().answered, 10 + 3 + 2);
+        assert_eq!(window.counted().answered, 60 + 3 + 2);
     }
 
     #[test]

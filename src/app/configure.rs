@@ -4,7 +4,10 @@ use std::num::NonZero;
 use std::thread::available_parallelism;
 
 use crate::admin::{Status, Token, TokenError};
-use crate::config::settings::{self, ListenAddr, Settings, StoreKind, Threads};
+use crate::alert::{self, Alert};
+use crate::config::settings::{
+    self, ListenAddr, OrOff, Percent, Settings, Span, StoreKind, Threads,
+};
 use crate::event::DecidedBy;
 use crate::pipeline::{Caps, Pipeline};
 use crate::store::redis::RedisSample;
@@ -78,6 +81,40 @@ pub(super) fn server(settings: &Settings) -> ServerConfig {
         max_age: settings.connection.max_age.get(),
         max_age_grace: settings.connection.max_age_grace.get(),
     }
+}
+
+/// When to alarm; percentages as they are, times in seconds.
+pub(super) fn alerts(settings: &Settings) -> alert::Config {
+    let alerts = &settings.alerts;
+    let percent = |threshold: OrOff<Percent>| threshold.get().map(Percent::get);
+    let mut config = alert::Config {
+        thresholds: [None; Alert::ALL.len()],
+        window: alerts.window.get(),
+        hold: alerts.hold.get(),
+        keep: alerts.keep_firing_for.get(),
+        min_calls: alerts.min_calls.get().into(),
+    };
+    for (alert, threshold) in [
+        (Alert::ErrorRate, percent(alerts.error_rate)),
+        (Alert::QueueFull, percent(alerts.queue_full)),
+        (
+            Alert::CircuitTrips,
+            alerts.circuit_trips.get().map(|trips| trips.get().into()),
+        ),
+        (Alert::ResponseTime, seconds(alerts.response_time)),
+        (Alert::BatchFailures, percent(alerts.batch_failures)),
+        (Alert::RedisLatency, seconds(alerts.redis_latency)),
+        (Alert::StoreDown, seconds(alerts.store_down)),
+    ] {
+        if let Some(place) = config.thresholds.get_mut(alert.index()) {
+            *place = threshold;
+        }
+    }
+    config
+}
+
+fn seconds<const MIN: u64>(threshold: OrOff<Span<MIN>>) -> Option<f64> {
+    threshold.get().map(|span| span.get().as_secs_f64())
 }
 
 pub(crate) fn level(settings: &Settings) -> logs::Level {

@@ -5,6 +5,8 @@
 //! stop, rereads what changes meanwhile, and drains. Tests start the same App on port 0 and ask it
 //! where it listens.
 
+mod alertmanager;
+mod alerts;
 pub(crate) mod configure;
 mod fleet;
 mod observed;
@@ -23,9 +25,11 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 use tracing::{info, warn};
 
+pub use alertmanager::ClientError;
 pub use policies::LoadError;
 
 use crate::admin::{AdminState, Status, TokenError};
+use crate::alert::Overview;
 use crate::clock::Clock;
 use crate::config::settings::{Listen, Loaded, Settings};
 use crate::event::{Events, Reloaded};
@@ -39,6 +43,7 @@ use crate::transport::json::JsonError;
 use crate::transport::listener::{Address, BindError, Listener};
 use crate::transport::server::{Server, ServerError};
 use crate::transport::{HealthReporter, Service};
+use alerts::{Alerts, Sources};
 use observed::Parts;
 use policies::{LoadedPolicies, Written};
 use queue::{Reloads, What};
@@ -88,6 +93,8 @@ pub enum Ended {
 #[derive(Debug)]
 pub struct App {
     settings: Arc<ArcSwap<Settings>>,
+    /// Watches until the end.
+    alerts: Alerts,
     /// What tells the other replicas of this one, if they share a store.
     keeper: Option<Keeper>,
     status: Arc<Status>,
@@ -103,6 +110,9 @@ pub struct App {
 /// Why an App does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// Alertmanager cannot be told.
+    #[error(transparent)]
+    Alertmanager(#[from] ClientError),
     /// A listener's address cannot be used.
     #[error("listen.{listener}: {source}")]
     Bind {
@@ -158,12 +168,7 @@ impl App {
         pipeline.sample().replace(settings.decision_log());
         status.accepted(loaded.status);
         telemetry.reloaded(Reloaded { accepted: true });
-        let service = Service::new(
-            Arc::clone(&pipeline),
-            configure::response(&settings),
-            configure::limits(&settings),
-        );
-        let service = Arc::new(service.with_sampler(settings.sampler()));
+        let service = Arc::new(service(&settings, &pipeline));
         telemetry.observe(Parts::new(&pipeline, &service, &status));
         let health = HealthReporter::new();
         let grpc = serve(&settings, grpc, &service, &health, lane.as_ref()).await?;
@@ -171,13 +176,16 @@ impl App {
         let prometheus = settings.telemetry.prometheus;
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let in_force = Arc::new(ArcSwap::from_pointee(loaded.written));
+        let alerts = watch_alerts(&settings, &pipeline, &telemetry);
         let state = AdminState {
+            alerts: Arc::new(alerts.overview()),
             lane: lane.clone(),
             token,
             log: telemetry::log_level(log.as_ref()),
             ..admin_state(&pipeline, &status, &telemetry, &settings, &in_force)
         };
         let (http, admin) = serve_people([http, admin], &service, state, prometheus)?;
+        alerts.tell_alertmanagers(http.address())?;
 
         let source = fleet::source(&telemetry, &pipeline);
         let reloader = Arc::new(Reloader {
@@ -195,6 +203,7 @@ impl App {
         health.set_serving(true).await;
         let app = Self {
             settings,
+            alerts,
             keeper: lane.as_ref().map(|lane| Keeper::telling(lane, source)),
             status,
             health,
@@ -292,6 +301,7 @@ impl App {
         if let Some(keeper) = self.keeper {
             keeper.leave().await;
         }
+        drop(self.alerts);
         self.http.stop(HTTP_GRACE).await;
         self.admin.stop(HTTP_GRACE).await;
         self.reloader.telemetry.stop(telemetry::LAST_WORDS).await;
@@ -337,6 +347,12 @@ async fn listen(addresses: &Listen) -> Result<[Listener; 3], StartError> {
             .map_err(|source| StartError::Bind { listener, source })?;
     }
     Ok([grpc, http, bind("admin", &addresses.admin).await?])
+}
+
+fn service(settings: &Settings, pipeline: &Arc<Pipeline>) -> Service {
+    let response = configure::response(settings);
+    let limits = configure::limits(settings);
+    Service::new(Arc::clone(pipeline), response, limits).with_sampler(settings.sampler())
 }
 
 /// Has Envoy's calls answered once it has been tried to reach the store, if that is not in this
@@ -397,6 +413,22 @@ async fn second_stop(control: &mut mpsc::Receiver<Control>) {
     std::future::pending::<()>().await;
 }
 
+/// Looks after alerts from now on.
+fn watch_alerts(
+    settings: &Arc<ArcSwap<Settings>>,
+    pipeline: &Arc<Pipeline>,
+    telemetry: &Arc<Telemetry>,
+) -> Alerts {
+    let (counting, pipeline) = (Arc::clone(telemetry), Arc::clone(pipeline));
+    Alerts::start(Sources {
+        settings: Arc::clone(settings),
+        clock: pipeline.clock().clone(),
+        counts: Box::new(move || counting.counts()),
+        levels: Box::new(move || alerts::levels(pipeline.store(), pipeline.clock())),
+        telemetry: Arc::clone(telemetry.alerts()),
+    })
+}
+
 fn admin_state(
     pipeline: &Arc<Pipeline>,
     status: &Arc<Status>,
@@ -413,6 +445,7 @@ fn admin_state(
         status: Arc::clone(status),
         token: None,
         log: None,
+        alerts: Arc::new(Overview::default),
         metrics: Arc::new(move || telemetry.render().map_err(|error| error.to_string())),
         top: Arc::new(move |asked| fleet::top(&counts, asked)),
         settings: Arc::new(move || {

@@ -47,6 +47,7 @@ fn state(max_keys: u32, token: Option<&str>) -> AdminState {
             seconds: 60,
             keys: Vec::new(),
         }),
+        alerts: Arc::new(crate::alert::Overview::default),
         settings: Arc::new(|| serde_json::Value::Null),
         written: Arc::new(|| Ok(Vec::new())),
         token: token.map(|secret| Token::new(secret.as_bytes()).unwrap()),

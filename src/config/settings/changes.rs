@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Settings, table};
+use super::{Alerts, Settings, table};
 
 impl Settings {
-    /// What `new` changes, for a reload: `defaults`, `domains` and the log level take effect at
-    /// once, for the rest a restart is needed.
+    /// What `new` changes, for a reload: `defaults`, `domains`, the log level and `alerts`, save
+    /// for who is told, take effect at once; for the rest a restart is needed.
     #[must_use]
     pub fn changes(&self, new: &Self) -> Changes {
         let passwords = self.store.redis.other_passwords(&new.store.redis);
@@ -44,6 +44,10 @@ impl Settings {
         settings.defaults = new.defaults.clone();
         settings.domains = new.domains.clone();
         settings.telemetry.log.level = new.telemetry.log.level;
+        settings.alerts = Alerts {
+            alertmanager_url: settings.alerts.alertmanager_url,
+            ..new.alerts.clone()
+        };
         settings
     }
 }
@@ -83,5 +87,9 @@ impl fmt::Display for SettingChange {
 }
 
 fn applies_at_once(path: &str) -> bool {
-    path.starts_with("defaults.") || path.starts_with("domains.") || path == "telemetry.log.level"
+    let alerts = path.starts_with("alerts.") && path != "alerts.alertmanager_url";
+    alerts
+        || path.starts_with("defaults.")
+        || path.starts_with("domains.")
+        || path == "telemetry.log.level"
 }

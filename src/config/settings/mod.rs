@@ -17,6 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::policies::{self, PolicyDefaults};
 use crate::model::{Algorithm, DeniedHits, OnStoreFailure};
 
+mod alerts;
 mod changes;
 mod checks;
 mod domains;
@@ -30,9 +31,12 @@ mod redis_url;
 mod store;
 mod table;
 mod texts;
+mod thresholds;
 mod values;
 mod words;
 
+#[cfg(test)]
+mod alerts_tests;
 #[cfg(test)]
 mod otel_tests;
 #[cfg(test)]
@@ -40,6 +44,7 @@ mod store_tests;
 #[cfg(test)]
 mod tests;
 
+pub use alerts::Alerts;
 pub use changes::{Changes, SettingChange};
 pub use guards::{CircuitBreaker, Deadline, Fleet, Queue};
 pub use listen::{ListenAddr, ListenAddrError};
@@ -50,6 +55,7 @@ pub use redis_url::{RedisUrl, RedisUrlError, RedisUrls};
 pub use store::{Memory, Redis, RedisTls, Sentinel, Store};
 pub use table::settings_table;
 pub use texts::{KeyPrefix, ServerName};
+pub use thresholds::{AlertmanagerUrls, OrOff, Percent};
 pub use values::{
     AutoOr, HeaderStyle, LogFormat, LogLevel, Number, Ratio, Replicas, Span, StoreKind, Threads,
 };
@@ -102,6 +108,9 @@ pub struct Settings {
     /// What one client may ask for.
     #[serde(deserialize_with = "group")]
     pub limits: Limits,
+    /// When to alarm, and whom to tell.
+    #[serde(deserialize_with = "group")]
+    pub alerts: Alerts,
     /// What is told about the service.
     #[serde(deserialize_with = "group")]
     pub telemetry: Telemetry,

@@ -276,6 +276,54 @@ const SETTINGS: &[(&str, &str)] = &[
     ("limits.descriptors", "Descriptors of a request."),
     ("limits.entries", "Entries of a descriptor."),
     ("limits.message_bytes", "Bytes of a request."),
+    (
+        "alerts.error_rate",
+        "Alarm above this percentage of rate limit calls that are answered with an error; like each of the next six, `off` switches it off.",
+    ),
+    (
+        "alerts.queue_full",
+        "Alarm while the queue to the shared store is fuller than this percentage of `queue.max_size`.",
+    ),
+    (
+        "alerts.circuit_trips",
+        "Alarm when breakers open more often than this in a window.",
+    ),
+    (
+        "alerts.response_time",
+        "Alarm when of 100 rate limit calls more than one takes longer, from the first byte in to the last byte out.",
+    ),
+    (
+        "alerts.batch_failures",
+        "Alarm above this percentage of failed calls to the shared store.",
+    ),
+    (
+        "alerts.redis_latency",
+        "Alarm when of 100 calls to the shared store more than one takes longer, abandoned ones included.",
+    ),
+    (
+        "alerts.store_down",
+        "Alarm when a shared store has not been asked for longer, since it cannot be.",
+    ),
+    (
+        "alerts.window",
+        "Percentages, times and trips are of this long, at least 1s.",
+    ),
+    (
+        "alerts.for",
+        "A value has to be above its threshold for this long; not for `circuit_trips` and `store_down`.",
+    ),
+    (
+        "alerts.keep_firing_for",
+        "An alert ends when its value has been below nine tenths of the threshold for this long.",
+    ),
+    (
+        "alerts.min_calls",
+        "Percentages and times of fewer calls in a window are not judged.",
+    ),
+    (
+        "alerts.alertmanager_url",
+        "Where Alertmanager is, such as `http://127.0.0.1:9093`; every one of a cluster, with commas between them. Without one, alerts are in the log, in the metrics and in `/alerts` only.",
+    ),
     ("telemetry.prometheus", "Serve `/metrics`."),
     (
         "telemetry.otlp_endpoint",

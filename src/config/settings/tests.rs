@@ -383,6 +383,9 @@ queue: {max_size: 1, batch_size: 1024}
 fleet: {replicas: 10000}
 admin: {token_file: /run/token}
 limits: {in_flight: 1, descriptors: 2, entries: 3, message_bytes: 1024}
+alerts: {error_rate: 0, queue_full: off, circuit_trips: 0, response_time: 2s, batch_failures: 99.5,
+  redis_latency: off, store_down: 1s, window: 10s, for: 0s, keep_firing_for: 1h, min_calls: 1,
+  alertmanager_url: 'http://a:9093/prefix,https://[::1]'}
 telemetry: {prometheus: false, otlp_endpoint: 'http://c:4318', otlp_protocol: grpc,
   traces: {ratio: 0.5}, log: {level: trace, format: json}}
 ";
@@ -397,7 +400,7 @@ const PROBLEMS: &[(&str, &str)] = &[
         "redis: {}\n",
         "t.yaml:1:1: redis: unknown setting \"redis\" (listen, connection, policies, defaults, \
              domains, response, shutdown, threads, store, deadline, circuit_breaker, queue, fleet, \
-             admin, limits or telemetry)",
+             admin, limits, alerts or telemetry)",
     ),
     (
         "listen:\n  http: h:1\n  grpc: 8081\n",
