@@ -23,6 +23,7 @@ mod wire;
 pub(crate) use self::binary::{Flavour, binary};
 pub(crate) use self::cluster::Cluster;
 pub(crate) use self::pair::Pair;
+pub(crate) use self::ports::free as free_port;
 pub(crate) use self::sentinel::Sentinel;
 pub(crate) use self::server::Server;
 pub(crate) use self::single::{Access, COMMANDS, Options, Single};

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 /// that was killed finds its port free when it comes back. Within one run of the tests no port is
 /// given twice before all were; another run begins elsewhere. What is left of the race, a server
 /// notices when it cannot listen, and asks for another port.
-pub(super) fn free() -> u16 {
+pub(crate) fn free() -> u16 {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..COUNT)));
     let mut offsets = (0..COUNT).map(|_| NEXT.fetch_add(1, Ordering::Relaxed) % COUNT);
     offsets
