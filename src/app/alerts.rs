@@ -2,7 +2,7 @@
 //!
 //! One task on the main runtime reads counts and levels, steps the [`Watch`] and passes on what it
 //! says: to the log, the metrics, the history that `/alerts` shows, and two channels. Neither can
-//! hold it up. [`Alerts::listen`] is for those who want every transition; one that falls behind by
+//! hold it up. One is for those who want every transition (the history in the store); who falls behind by
 //! more than [`MOST_UNHEARD`] misses the oldest. The other is for those who tell an Alertmanager
 //! how things stand ([`Latest`]): it holds the last transition of each alert and nothing else, so
 //! what is not taken in time is overwritten, and nothing grows.
@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use tokio::sync::{broadcast, watch};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{broadcast, mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{error, info, warn};
@@ -25,7 +27,7 @@ use super::configure;
 use crate::alert::{Alert, Counts, History, Levels, Overview, Sample, State, Transition, Watch};
 use crate::clock::{Clock, Timestamp};
 use crate::config::settings::Settings;
-use crate::event::BreakerState;
+use crate::event::{AlertChanged, AlertState, BreakerState};
 use crate::store::Store;
 use crate::telemetry;
 use crate::transport::listener::Address;
@@ -87,9 +89,13 @@ impl Alerts {
         Self { shared, task }
     }
 
+    /// Has every transition from now on told in the store as well. What finds no room in `to` is not.
+    pub(super) fn tell_fleet(&self, to: mpsc::Sender<AlertChanged>) {
+        tokio::spawn(pass_on(self.listen(), to));
+    }
+
     /// Every transition from now on.
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the history in Redis"))]
-    pub(super) fn listen(&self) -> broadcast::Receiver<Transition> {
+    fn listen(&self) -> broadcast::Receiver<Transition> {
         self.shared.told.subscribe()
     }
 
@@ -133,6 +139,36 @@ impl Alerts {
 impl Drop for Alerts {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+/// Until nobody watches or nobody listens any more.
+async fn pass_on(mut told: broadcast::Receiver<Transition>, to: mpsc::Sender<AlertChanged>) {
+    loop {
+        let transition = match told.recv().await {
+            Ok(transition) => transition,
+            // The oldest are gone; what is there now follows.
+            Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        if let Err(TrySendError::Closed(_)) = to.try_send(changed(&transition)) {
+            return;
+        }
+    }
+}
+
+fn changed(transition: &Transition) -> AlertChanged {
+    let alert = transition.alert;
+    AlertChanged {
+        alert: alert.name(),
+        state: match transition.state {
+            State::Firing => AlertState::Firing,
+            State::Resolved => AlertState::Resolved,
+        },
+        severity: alert.severity().name(),
+        value: transition.value,
+        threshold: transition.threshold,
+        at_ms: transition.at.as_millis(),
     }
 }
 
@@ -310,6 +346,20 @@ mod tests {
         assert_eq!(told.at, Timestamp::from_millis(7_000));
         assert_eq!(latest.borrow()[Alert::ErrorRate.index()], Some(told));
         assert_eq!(alerts.overview()().history, [told]);
+    }
+
+    #[tokio::test]
+    async fn the_fleet_is_told_and_need_not_listen() {
+        let alerts = watch_over(|| {});
+        let (full, mut taken) = mpsc::channel(1);
+        let (gone, _) = mpsc::channel(1);
+        alerts.tell_fleet(gone);
+        alerts.tell_fleet(full);
+        let told = timeout(Duration::from_secs(20), taken.recv()).await;
+        let told = told.expect("nothing is told").unwrap();
+        assert_eq!((told.alert, told.severity), ("error_rate", "critical"));
+        assert_eq!(told.state, AlertState::Firing);
+        assert!(told.value > told.threshold && told.at_ms == 7_000);
     }
 
     #[tokio::test]

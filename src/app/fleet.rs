@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::alerts::Alerts;
 use crate::admin::top::{TopEntry, TopQuery, TopReport};
 use crate::pipeline::Pipeline;
-use crate::store::FleetSource;
+use crate::store::{FleetSource, Keeper, Lane};
 use crate::telemetry::{Telemetry, TopAsked, TopKey};
 
 /// Where the store gets what it tells the fleet.
@@ -18,6 +19,15 @@ pub(super) fn source(telemetry: &Arc<Telemetry>, pipeline: &Arc<Pipeline>) -> Fl
             names.map(Arc::from).collect()
         }),
     }
+}
+
+/// Tells the other replicas of this one, and its alerts to the history in the store.
+pub(super) fn keep(lane: &Lane, source: FleetSource, alerts: &Alerts) -> Keeper {
+    let keeper = Keeper::telling(lane, source);
+    if let Some(told) = keeper.alerts() {
+        alerts.tell_fleet(told);
+    }
+    keeper
 }
 
 /// The keys that are limited most, as the admin listener shows them.

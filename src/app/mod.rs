@@ -188,6 +188,7 @@ impl App {
         alerts.tell_alertmanagers(http.address())?;
 
         let source = fleet::source(&telemetry, &pipeline);
+        let keeper = lane.map(|lane| fleet::keep(&lane, source, &alerts));
         let reloader = Arc::new(Reloader {
             settings: Arc::clone(&settings),
             reread,
@@ -204,7 +205,7 @@ impl App {
         let app = Self {
             settings,
             alerts,
-            keeper: lane.as_ref().map(|lane| Keeper::telling(lane, source)),
+            keeper,
             status,
             health,
             pipeline,

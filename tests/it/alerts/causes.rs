@@ -114,11 +114,25 @@ async fn a_redis_that_dies_and_stays_away_trips_once_and_is_down() {
     single.server.kill();
     let value = bed.until_fires("store_down").await;
     assert!((10.0..20.0).contains(&value), "{value}");
-    assert_eq!(bed.last_change("store_down").await["store"], "main");
+    let change = bed.last_change("store_down").await;
+    assert_eq!(change["store"], "main");
     assert_eq!(bed.times_fired("circuit_trips").await, 0);
     single.server.restart().await;
     bed.until_resolved("store_down").await;
     assert_eq!(bed.times_fired("store_down").await, 1);
+    // Of what happened while it was away, too, the store keeps the history.
+    until("the history to tell of both", async || {
+        let history = single.server.cli(&["XRANGE", HISTORY, "-", "+"]).await;
+        let told = |state: &str| {
+            let mut entries = history.items().iter().map(|entry| &entry.items()[1]);
+            entries.any(|fields| {
+                fields.after("alert").as_deref() == Some("store_down")
+                    && fields.after("state").as_deref() == Some(state)
+            })
+        };
+        told("firing") && told("resolved")
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -196,6 +210,9 @@ pub(super) async fn until_store(bed: &Bed, state: &str) {
     })
     .await;
 }
+
+/// Recent alerts of whoever serves the domain.
+const HISTORY: &str = "tollgate:shop:alerts";
 
 /// The breaker may be told to have opened by each core.
 pub(super) const MOST_ROUNDS: usize = 10;
