@@ -136,6 +136,43 @@ async fn a_redis_that_dies_and_stays_away_trips_once_and_is_down() {
 }
 
 #[tokio::test]
+async fn a_redis_that_hangs_is_slow_though_nobody_waits_for_it() {
+    let single = Single::start(Flavour::Redis7).await;
+    // Calls are given up after 12 ms; what is seen of the rest are probes and connects, one a second.
+    let alerts = "window: 15s, for: 1s, keep_firing_for: 1s";
+    let bed = Bed::with_redis(&single.url(), "", alerts).await;
+    let _load = bed.load("user").await;
+    until_store(&bed, "closed").await;
+    single.server.freeze();
+    let value = bed.until_fires("redis_latency").await;
+    assert!(value > 0.1, "{value}");
+    assert_eq!(bed.times_fired("response_time").await, 0, "nobody waits");
+    bed.until_fires("store_down").await;
+    single.server.thaw();
+    bed.until_resolved("store_down").await;
+    bed.until_resolved("redis_latency").await;
+    assert_eq!(bed.times_fired("redis_latency").await, 1);
+    assert_eq!(bed.times_fired("circuit_trips").await, 0, "it is one trip");
+}
+
+#[tokio::test]
+async fn more_callers_than_may_wait_fill_the_queue() {
+    let single = Single::start(Flavour::Redis7).await;
+    let proxy = Proxy::start(single.server.addr()).await;
+    // Sixteen callers; eight calls of one query may be under way, and four more wait.
+    let settings = format!("{PATIENT}queue: {{max_size: 4, batch_size: 1}}\n");
+    let bed = Bed::with_redis(&proxy.url(), &settings, QUICK).await;
+    let loads = [bed.load("user").await, bed.load("user").await];
+    proxy.slow_down(Duration::from_millis(90));
+    let value = bed.until_fires("queue_full").await;
+    assert!(value > 80.0 && value <= 100.0, "{value}");
+    proxy.slow_down(Duration::ZERO);
+    drop(loads);
+    bed.until_resolved("queue_full").await;
+    assert_eq!(bed.times_fired("queue_full").await, 1);
+}
+
+#[tokio::test]
 async fn a_threshold_counts_from_the_reload_that_changes_it() {
     let quick = format!("{QUICK}, error_rate: off");
     let bed = Bed::in_memory(&quick).await;
