@@ -27,7 +27,7 @@ use super::configure;
 use crate::alert::{Alert, Counts, History, Levels, Overview, Sample, State, Transition, Watch};
 use crate::clock::{Clock, Timestamp};
 use crate::config::settings::Settings;
-use crate::event::{AlertChanged, AlertState, BreakerState};
+use crate::event::{AlertChanged, AlertState};
 use crate::store::Store;
 use crate::telemetry;
 use crate::transport::listener::Address;
@@ -265,32 +265,20 @@ fn log(transition: &Transition) {
     }
 }
 
-/// How things stand with the store now.
-pub(super) fn levels(store: &Store, clock: &Clock) -> Levels {
-    let mut levels = Levels {
-        queue: queue_utilization(store),
-        ..Levels::default()
-    };
+/// How things stand with the store now. A store that lets a few calls through to find out whether it
+/// is back is not back yet.
+pub(super) fn levels(store: &Store) -> Levels {
+    let mut levels = Levels::default();
     let Store::Shared(shared) = store else {
         return levels;
     };
-    let now = clock.now().as_millis();
-    for status in shared.status() {
-        // Half-open it is asked again, if only by a few calls.
-        let open = status.state == BreakerState::Open;
-        if let Some(down) = levels.down.get_mut(status.name.index())
-            && open
-        {
-            *down = Duration::from_millis(now.saturating_sub(status.since.as_millis()));
+    for (down, sample) in levels.down.iter_mut().zip(shared.last()) {
+        if let Some(sample) = sample {
+            *down = sample.away_now;
+            levels.queue = levels.queue.max(sample.queue.utilization);
         }
     }
     levels
-}
-
-/// How much of the fullest queue to a shared store was used in the last second, at its fullest: 0
-/// to 1. Nothing samples that yet.
-fn queue_utilization(_store: &Store) -> f64 {
-    0.0
 }
 
 /// Transitions that a listener may not have taken yet.

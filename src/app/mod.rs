@@ -425,7 +425,7 @@ fn watch_alerts(
         settings: Arc::clone(settings),
         clock: pipeline.clock().clone(),
         counts: Box::new(move || counting.counts()),
-        levels: Box::new(move || alerts::levels(pipeline.store(), pipeline.clock())),
+        levels: Box::new(move || alerts::levels(pipeline.store())),
         telemetry: Arc::clone(telemetry.alerts()),
     })
 }

@@ -203,10 +203,11 @@ impl Health {
         (worst, since.unwrap_or_default())
     }
 
-    /// For how long the store was not asked so far, by at least one core or for at least one node.
-    pub(super) fn away(&self) -> Duration {
-        let away = &self.board.lock().away;
-        away.until(now())
+    /// For how long the store was not asked, by at least one core or for at least one node: so far,
+    /// and since all of it was asked last.
+    pub(super) fn away(&self) -> (Duration, Duration) {
+        let (away, now) = (&self.board.lock().away, now());
+        (away.until(now), away.this_time(now))
     }
 
     /// Whether every core's link to this server is closed.
@@ -291,8 +292,12 @@ impl Away {
     }
 
     fn until(&self, at: Instant) -> Duration {
+        self.before.saturating_add(self.this_time(at))
+    }
+
+    fn this_time(&self, at: Instant) -> Duration {
         let since = self.since.map(|since| at.saturating_duration_since(since));
-        self.before.saturating_add(since.unwrap_or_default())
+        since.unwrap_or_default()
     }
 }
 

@@ -91,6 +91,8 @@ pub struct RedisSample {
     pub unanswered: usize,
     /// For how long at least one core did not ask at least one of its nodes, ever.
     pub away: Duration,
+    /// The same, since all of it was asked last; 0 while all of it is.
+    pub away_now: Duration,
 }
 
 /// How a store in Redis fares.
@@ -153,11 +155,13 @@ impl RedisStore {
     /// How it fares now; of how full the queues were, what was [sampled](Self::sample) last.
     #[must_use]
     pub fn last(&self) -> RedisSample {
+        let (away, away_now) = self.health.away();
         RedisSample {
             state: self.health.state().0,
             queue: self.queues.read(),
             unanswered: self.unanswered.load(Ordering::Relaxed),
-            away: self.health.away(),
+            away,
+            away_now,
         }
     }
 

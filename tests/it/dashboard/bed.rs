@@ -3,8 +3,17 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use envoy_types::pb::envoy::service::ratelimit::v3::{RateLimitRequest, RateLimitResponse};
+use futures_util::stream;
+use http::uri::PathAndQuery;
 use tempfile::TempDir;
+use tokio::time::timeout;
+use tollgate::transport::wire::SHOULD_RATE_LIMIT;
+use tonic::client::Grpc;
+use tonic::transport::Endpoint;
+use tonic_prost::ProstCodec;
 
 use super::load::Load;
 use super::prometheus::Prometheus;
@@ -52,6 +61,22 @@ impl Bed {
         Load::start(addresses.collect(), rate).await
     }
 
+    /// Begins a call of each replica, and goes away before all of it is sent.
+    pub(super) async fn go_away_in_the_middle(&self) {
+        for replica in &self.replicas {
+            let address = format!("http://{}", replica.tollgate.grpc);
+            let channel = Endpoint::from_shared(address).expect("an address");
+            let mut client = Grpc::new(channel.connect().await.expect("a connection"));
+            client.ready().await.expect("a connection");
+            let path = PathAndQuery::from_static(SHOULD_RATE_LIMIT);
+            let codec = ProstCodec::<RateLimitRequest, RateLimitResponse>::default();
+            let nothing_yet = tonic::Request::new(stream::pending());
+            let call = client.client_streaming(nothing_yet, path, codec);
+            let answered = timeout(A_MOMENT, call).await;
+            assert!(answered.is_err(), "nothing was asked");
+        }
+    }
+
     /// Adds policies that make no sense to those that do.
     pub(super) fn break_policies(&self) {
         let text =
@@ -91,6 +116,9 @@ fn http_address(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("http=")?;
     rest.split_whitespace().next()?.parse().ok()
 }
+
+/// Long enough for a call to reach a replica, which is seen in the end.
+const A_MOMENT: Duration = Duration::from_millis(20);
 
 /// What `load` asks for. `checkout` is what fails when Redis is away.
 const POLICIES: [(&str, &str); 3] = [

@@ -6,9 +6,8 @@ use tokio::time::Instant;
 
 use super::bed::Bed;
 use super::board::{dashboard, filled, labels, panels};
-use super::promql::names;
+use super::picture;
 use super::rules::rules;
-use super::{PENDING, picture};
 
 /// Something that is asked, by whom, and the labels that its answer must have.
 #[derive(Debug)]
@@ -32,6 +31,7 @@ async fn a_real_prometheus_has_data_for_every_panel_and_every_rule() {
     let decided = r#"min(tollgate_store_calls_total{operation="decide",result="ok"}) > 100"#;
     prometheus.sees("decisions in Redis", decided).await;
     outage(&bed).await;
+    abandoned(&bed).await;
     refused_reload(&bed).await;
     if let Some(file) = picture::wanted() {
         picture::more_to_see(&bed, &load).await;
@@ -41,7 +41,6 @@ async fn a_real_prometheus_has_data_for_every_panel_and_every_rule() {
     for (name, health) in prometheus.rules().await {
         assert_eq!(health, "ok", "{name}");
     }
-    pending_has_none(&bed).await;
 }
 
 /// Redis freezes, is left alone, and comes back.
@@ -71,6 +70,16 @@ async fn outage(bed: &Bed) {
         .await;
 }
 
+/// Callers go before they are answered.
+async fn abandoned(bed: &Bed) {
+    let gone = r#"rpc_server_call_duration_seconds_count{rpc_status_code="CANCELLED"} > 0"#;
+    let deadline = Instant::now() + PATIENCE;
+    while bed.prometheus.query(gone).await.len() < 2 {
+        assert!(Instant::now() < deadline, "calls are told as abandoned");
+        bed.go_away_in_the_middle().await;
+    }
+}
+
 /// Policies that make no sense are refused, and those that do are in force again later.
 pub(super) async fn refused_reload(bed: &Bed) {
     bed.break_policies();
@@ -88,7 +97,7 @@ pub(super) async fn refused_reload(bed: &Bed) {
 
 /// All at once, so that one run tells everything that is wrong.
 async fn everything_has_data(bed: &Bed, begun: f64) {
-    let mut open = asked().0;
+    let mut open = asked();
     assert!(open.len() > 70, "only {} queries", open.len());
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -119,19 +128,8 @@ async fn everything_has_data(bed: &Bed, begun: f64) {
     }
 }
 
-/// What is not built yet is not there, and Prometheus accepts what asks for it.
-async fn pending_has_none(bed: &Bed) {
-    for asked in asked().1 {
-        bed.prometheus.query(&asked.expr).await;
-    }
-    for name in PENDING {
-        let found = bed.prometheus.query(name).await;
-        assert!(found.is_empty(), "{name} exists: take it from PENDING");
-    }
-}
-
-/// Each query of a panel, and each rule: first what must have data, then what is pending.
-fn asked() -> (Vec<Asked>, Vec<Asked>) {
+/// Each query of a panel, and each rule.
+fn asked() -> Vec<Asked> {
     let mut all = Vec::new();
     for panel in panels(&dashboard()) {
         for target in panel.targets() {
@@ -153,20 +151,7 @@ fn asked() -> (Vec<Asked>, Vec<Asked>) {
             labels,
         });
     }
-    let recorded_from_pending: Vec<String> = rules()
-        .into_iter()
-        .filter(|rule| !rule.alert && is_pending(&rule.expr, &[]))
-        .map(|rule| rule.name)
-        .collect();
-    let pending = |asked: &Asked| is_pending(&asked.expr, &recorded_from_pending);
-    all.into_iter().partition(|asked| !pending(asked))
-}
-
-fn is_pending(expr: &str, recorded: &[String]) -> bool {
-    let metrics = names(expr).selectors.into_iter().map(|(metric, _)| metric);
-    metrics
-        .into_iter()
-        .any(|metric| PENDING.contains(&metric.as_str()) || recorded.contains(&metric))
+    all
 }
 
 /// Calls a second of each replica.
