@@ -1,6 +1,7 @@
 //! The rules for Prometheus, as they are shipped.
 
 use serde_yaml::Value;
+use tollgate::config::settings::Alerts;
 
 use super::{promql, text};
 
@@ -58,3 +59,44 @@ impl Rule {
 }
 
 pub(super) const FILE: &str = "config/prometheus/tollgate.rules.yml";
+
+/// Who alarms from Prometheus is alarmed by the same as who lets Tollgate alarm.
+#[test]
+fn the_rules_alarm_above_the_thresholds_of_the_settings() {
+    let settings = serde_json::to_value(Alerts::default()).expect("settings are JSON");
+    let wait = |name: &str| {
+        settings[name]
+            .as_str()
+            .and_then(duration)
+            .map(|it| it.as_secs_f64())
+    };
+    let share = |name: &str| settings[name].as_f64().map(|percent| percent / 100.0);
+    let count = |name: &str| settings[name].as_f64();
+    let file: Value = serde_yaml::from_str(&text(FILE)).expect("YAML");
+    let rule = |alert: &str| {
+        let groups = file["groups"].as_sequence().into_iter().flatten();
+        let mut rules = groups.flat_map(|group| group["rules"].as_sequence().into_iter().flatten());
+        rules.find(|rule| rule["labels"]["alert"].as_str() == Some(alert))
+    };
+    for (alert, threshold) in [
+        ("error_rate", share("error_rate")),
+        ("queue_full", share("queue_full")),
+        ("circuit_trips", count("circuit_trips")),
+        ("response_time", wait("response_time")),
+        ("batch_failures", share("batch_failures")),
+        ("redis_latency", wait("redis_latency")),
+    ] {
+        let expr = rule(alert).and_then(|rule| rule["expr"].as_str());
+        let above = expr.and_then(|expr| expr.rsplit_once(" > "));
+        let above = above.and_then(|(_, number)| number.parse::<f64>().ok());
+        assert!(threshold.is_some(), "{alert}: {settings}");
+        assert_eq!(above, threshold, "{alert}: {expr:?}");
+    }
+    let held = rule("store_down").and_then(|rule| rule["for"].as_str());
+    let held = held.and_then(duration).map(|it| it.as_secs_f64());
+    assert!(held.is_some() && held == wait("store_down"), "{held:?}");
+}
+
+fn duration(text: &str) -> Option<std::time::Duration> {
+    humantime::parse_duration(text).ok()
+}
