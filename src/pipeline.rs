@@ -256,7 +256,7 @@ impl Snapshot<'_> {
     /// Nobody limits the domain: everything passes.
     fn unknown_domain(&self, query: &Query<'_>) -> Answer<'_> {
         let meter = self.policies.unknown_domain_meter();
-        let statuses: SmallVec<[Status<'_>; 4]> = query
+        let statuses: SmallVec<[Status<'_>; 2]> = query
             .descriptors
             .iter()
             .map(|_| Status::unmatched(Miss::UnknownDomain))

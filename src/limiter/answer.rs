@@ -12,7 +12,7 @@ pub struct Answer<'p> {
     /// The domain, if it is configured.
     pub domain: Option<&'p Domain>,
     /// One for each descriptor, in order.
-    pub statuses: SmallVec<[Status<'p>; 4]>,
+    pub statuses: SmallVec<[Status<'p>; 2]>,
     /// Whether the request is over the limit as a whole.
     pub denied: bool,
 }

@@ -24,13 +24,15 @@ use crate::policy::{Domain, Matched, Rule, apply_replaces};
 pub struct Plan<'p> {
     domain: &'p Domain,
     /// One for each descriptor, in order.
-    matched: SmallVec<[Matched<'p>; 4]>,
+    matched: SmallVec<[Matched<'p>; 2]>,
     /// One for each limit that applies, in the order of the descriptors.
     checks: Checks,
 }
 
-/// The checks of a query, in the order of the descriptors that they are for.
-pub type Checks = SmallVec<[Check; 4]>;
+/// The checks of a query, in the order of the descriptors that they are for. Room for two without an
+/// allocation, like whatever else there is one of for each descriptor: it is moved from step to step,
+/// and room for more costs every query more than an allocation costs the few that need it.
+pub type Checks = SmallVec<[Check; 2]>;
 
 impl<'p> Plan<'p> {
     /// Matches every descriptor of `query` in `domain`.

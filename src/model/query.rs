@@ -13,7 +13,7 @@ pub struct Query<'a> {
     /// The namespace of the rules. Set by the operator in Envoy's filter.
     pub domain: &'a [u8],
     /// Each is judged on its own; the request is over the limit if any of them is.
-    pub descriptors: SmallVec<[Descriptor<'a>; 4]>,
+    pub descriptors: SmallVec<[Descriptor<'a>; 2]>,
     /// Cost of descriptors that carry none of their own; 0 means unset, and then 1.
     pub hits_addend: u32,
     /// The call's span, if it is recorded.
