@@ -240,3 +240,25 @@ impl Meters for Silence {
         0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whoever counts keeps an array of the length of `ALL`, and counts at `index`.
+    #[test]
+    fn everything_that_is_counted_by_its_place_has_one_of_its_own() {
+        fn in_order<const N: usize>(places: [usize; N]) {
+            assert_eq!(places, std::array::from_fn(|place| place));
+        }
+        in_order(BreakerState::ALL.map(BreakerState::index));
+        in_order(Code::ALL.map(Code::index));
+        in_order(DecidedBy::ALL.map(DecidedBy::index));
+        in_order(FallbackReason::ALL.map(FallbackReason::index));
+        in_order(Operation::ALL.map(Operation::index));
+        in_order(Outcome::ALL.map(Outcome::index));
+        in_order(QueryResult::ALL.map(QueryResult::index));
+        in_order(StoreName::ALL.map(StoreName::index));
+        in_order(Total::ALL.map(Total::index));
+    }
+}

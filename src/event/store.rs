@@ -76,7 +76,13 @@ pub enum Operation {
 
 impl Operation {
     /// Every operation, in the order of [`Operation::index`].
-    pub const ALL: [Self; 4] = [Self::Connect, Self::Decide, Self::Heartbeat, Self::Probe];
+    pub const ALL: [Self; 5] = [
+        Self::Connect,
+        Self::Decide,
+        Self::Fleet,
+        Self::Heartbeat,
+        Self::Probe,
+    ];
 
     /// The name in metrics.
     #[must_use]

@@ -153,3 +153,65 @@ fn add(count: &AtomicU64, many: usize) {
 
 /// Ways for a call to end that are told apart, and one for the rest.
 const MAX_RESULTS: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::clock::Clock;
+    use crate::event::{DecidedBy, Events, TracedQueries};
+    use crate::telemetry::Telemetry;
+
+    #[test]
+    fn calls_are_told_apart_by_what_they_are_for() {
+        let telemetry = Telemetry::new(Clock::system(), DecidedBy::Store).unwrap();
+        let all = [
+            (Operation::Connect, "connect", 1),
+            (Operation::Decide, "decide", 2),
+            (Operation::Fleet, "fleet", 3),
+            (Operation::Heartbeat, "heartbeat", 4),
+            (Operation::Probe, "probe", 5),
+        ];
+        for (operation, _, times) in all {
+            for result in ["ok", "timeout"] {
+                for _ in 0..times {
+                    telemetry.store_called(StoreCalled {
+                        store: StoreName::Main,
+                        operation,
+                        result,
+                        duration: Duration::from_millis(1),
+                        queries: 0,
+                        checks: 0,
+                        domains: &[],
+                        traced: TracedQueries::default(),
+                    });
+                }
+            }
+        }
+        let text = String::from_utf8(telemetry.render().unwrap()).unwrap();
+        for (_, name, times) in all {
+            let as_database = match name {
+                "connect" => "db_operation_name=\"HELLO\",".to_owned(),
+                script => {
+                    format!("db_operation_name=\"EVALSHA\",db_stored_procedure_name=\"{script}\",")
+                }
+            };
+            for (result, error) in [("ok", ""), ("timeout", "error_type=\"timeout\",")] {
+                for series in [
+                    format!(
+                        "tollgate_store_calls_total{{operation=\"{name}\",result=\"{result}\",\
+                         store=\"main\"}}"
+                    ),
+                    format!(
+                        "db_client_operation_duration_seconds_count{{{as_database}\
+                         db_system_name=\"redis\",{error}store=\"main\"}}"
+                    ),
+                ] {
+                    let line = format!("{series} {times}");
+                    assert!(text.lines().any(|told| told == line), "{line}\n{text}");
+                }
+            }
+        }
+    }
+}
