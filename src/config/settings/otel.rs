@@ -295,6 +295,7 @@ const MOST_SPANS: usize = 1_000_000;
 
 /// Variables that are not heeded, the one value that changes nothing, and why.
 const NOT_DONE: &[(&str, &str, &str)] = &[
+    ("OTEL_BSP_EXPORT_TIMEOUT", "", OTHER_TIMEOUT),
     (
         "OTEL_CONFIG_FILE",
         "",
@@ -322,6 +323,12 @@ const NOT_DONE: &[(&str, &str, &str)] = &[
         "histograms have the buckets that they have on /metrics",
     ),
     (
+        "OTEL_LOGS_EXPORTER",
+        "none",
+        "logs go to standard error, and are not pushed",
+    ),
+    ("OTEL_METRIC_EXPORT_TIMEOUT", "", OTHER_TIMEOUT),
+    (
         "OTEL_PROPAGATORS",
         "tracecontext",
         "W3C's trace context (traceparent) is what is read",
@@ -329,3 +336,5 @@ const NOT_DONE: &[(&str, &str, &str)] = &[
 ];
 
 const NO_COMPRESSION: &str = "nothing is compressed";
+
+const OTHER_TIMEOUT: &str = "OTEL_EXPORTER_OTLP_TIMEOUT says how long a push may take";

@@ -246,7 +246,10 @@ fn what_is_wrong_in_a_variable_is_a_warning_and_as_good_as_none() {
             ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/k"),
             ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip"),
             ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta"),
+            ("OTEL_BSP_EXPORT_TIMEOUT", "500"),
+            ("OTEL_LOGS_EXPORTER", "otlp"),
             ("OTEL_METRIC_EXPORT_INTERVAL", "5"),
+            ("OTEL_METRIC_EXPORT_TIMEOUT", "500"),
             ("OTEL_METRICS_EXPORTER", "console"),
             ("OTEL_PROPAGATORS", "b3,baggage"),
             ("OTEL_RESOURCE_ATTRIBUTES", "=x"),
@@ -258,6 +261,8 @@ fn what_is_wrong_in_a_variable_is_a_warning_and_as_good_as_none() {
     assert_eq!(loaded.settings.push(), None);
     let said = loaded.warnings.to_string();
     let expected = [
+        "OTEL_BSP_EXPORT_TIMEOUT: warning: has no effect: OTEL_EXPORTER_OTLP_TIMEOUT says how long \
+         a push may take (it is ignored)",
         "OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE: warning: goes with OTEL_EXPORTER_OTLP_CLIENT_KEY, \
          and one of them is missing (it is ignored)",
         "OTEL_EXPORTER_OTLP_COMPRESSION: warning: has no effect: nothing is compressed (it is ignored)",
@@ -273,9 +278,13 @@ fn what_is_wrong_in_a_variable_is_a_warning_and_as_good_as_none() {
         "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: warning: not the address of an OTLP receiver: a user \
          and a password do not belong in it (OTEL_EXPORTER_OTLP_HEADERS takes an Authorization \
          header) (it is ignored)",
+        "OTEL_LOGS_EXPORTER: warning: has no effect: logs go to standard error, and are not pushed \
+         (it is ignored)",
         "OTEL_METRICS_EXPORTER: warning: \"console\" is neither otlp nor none (it is ignored)",
         "OTEL_METRIC_EXPORT_INTERVAL: warning: \"5\" is no whole number of milliseconds from 100 \
          to 86400000 (it is ignored)",
+        "OTEL_METRIC_EXPORT_TIMEOUT: warning: has no effect: OTEL_EXPORTER_OTLP_TIMEOUT says how \
+         long a push may take (it is ignored)",
         "OTEL_PROPAGATORS: warning: has no effect: W3C's trace context (traceparent) is what is \
          read (it is ignored)",
         "OTEL_RESOURCE_ATTRIBUTES: warning: is not name=value,name=value (it is ignored)",
