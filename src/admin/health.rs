@@ -9,10 +9,11 @@
 
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::scrape::Scrapes;
 use super::{AdminState, brief};
 
 /// The routes of the `http` listener; `metrics` says whether `/metrics` is among them.
@@ -22,7 +23,10 @@ pub fn routes(state: AdminState, metrics: bool) -> Router {
         .route("/readyz", get(readyz))
         .route("/healthcheck", get(healthcheck));
     let router = if metrics {
-        router.route("/metrics", get(metrics_text))
+        let scrapes = Scrapes::default();
+        let scrape =
+            async move |State(state): State<AdminState>| scrapes.answer(state.metrics).await;
+        router.route("/metrics", get(scrape))
     } else {
         router
     };
@@ -64,14 +68,3 @@ async fn healthcheck(State(state): State<AdminState>) -> Response {
         StatusCode::INTERNAL_SERVER_ERROR.into_response()
     }
 }
-
-async fn metrics_text(State(state): State<AdminState>) -> Response {
-    let rendered = tokio::task::spawn_blocking(move || (state.metrics)()).await;
-    match rendered {
-        Ok(Ok(text)) => ([(header::CONTENT_TYPE, PROMETHEUS_TEXT)], text).into_response(),
-        Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}
-
-const PROMETHEUS_TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";

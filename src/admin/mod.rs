@@ -16,6 +16,7 @@ pub mod health;
 mod log;
 mod permit;
 mod rlconfig;
+mod scrape;
 mod status;
 mod store;
 pub mod top;
