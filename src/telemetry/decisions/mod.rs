@@ -35,7 +35,7 @@ pub(super) struct Decisions {
     /// By meter: the rows of its labels.
     labels: Box<[OnceLock<ArcSwap<Labels>>]>,
     labels_full: AtomicBool,
-    /// Decisions whose label had no row.
+    /// Decisions whose label has no row, since there are too many.
     labels_folded: Cells<1>,
 }
 
@@ -72,14 +72,14 @@ impl Decisions {
 
     /// Counts one decision.
     pub(super) fn count(&self, event: Decided<'_>) {
-        let row = match event.label {
-            None => Some(event.meter),
-            Some(label) => self.label_row(event.meter, label),
+        let row = match event.label.map(|label| self.label_row(event.meter, label)) {
+            Some(Ok(row)) => row,
+            Some(Err(NoRow::Full)) if event.meter != OVERFLOW => {
+                self.labels_folded.add_making(0, 0, 1);
+                event.meter
+            }
+            None | Some(Err(NoRow::Busy | NoRow::Full)) => event.meter,
         };
-        if row.is_none() && event.meter != OVERFLOW {
-            self.labels_folded.add_making(0, 0, 1);
-        }
-        let row = row.unwrap_or(event.meter);
         self.add(row, Slot::new(event.outcome, event.by), 1);
         if event.near_limit > 0 {
             self.add(row, Slot::NearLimit, event.near_limit);
@@ -184,25 +184,33 @@ impl Decisions {
         }
     }
 
-    /// The row of a label of a rule; none if it has none and cannot get one.
-    fn label_row(&self, meter: u32, label: &str) -> Option<u32> {
+    /// The row of a label of a rule, if it has one or gets one now.
+    fn label_row(&self, meter: u32, label: &str) -> Result<u32, NoRow> {
         let label = clipped(label);
-        let slot = self.labels.get(usize::try_from(meter).ok()?)?;
-        let labels = slot.get()?;
+        let slot = usize::try_from(meter).map(|meter| self.labels.get(meter));
+        let labels = slot.ok().flatten().and_then(OnceLock::get);
+        let labels = labels.ok_or(NoRow::Full)?;
         let known = labels.load();
         if let Some(row) = known.get(label) {
-            return Some(*row);
+            return Ok(*row);
         }
         if known.len() >= MAX_LABELS_PER_RULE || self.labels_full.load(Ordering::Relaxed) {
-            return None;
+            return Err(NoRow::Full);
         }
         drop(known);
-        self.new_label(meter, labels, label)
+        // While somebody collects, the new label waits for the next decision.
+        let mut names = self.names.try_lock().ok_or(NoRow::Busy)?;
+        let row = self.new_label(&mut names, meter, labels, label);
+        row.ok_or(NoRow::Full)
     }
 
-    fn new_label(&self, meter: u32, labels: &ArcSwap<Labels>, label: &str) -> Option<u32> {
-        // While somebody collects, the new label waits for the next decision.
-        let mut names = self.names.try_lock()?;
+    fn new_label(
+        &self,
+        names: &mut Names,
+        meter: u32,
+        labels: &ArcSwap<Labels>,
+        label: &str,
+    ) -> Option<u32> {
         let known = labels.load();
         if let Some(row) = known.get(label) {
             return Some(*row);
@@ -211,7 +219,7 @@ impl Decisions {
             return None;
         }
         let domain = Arc::clone(&names.rows.get(usize::try_from(meter).ok()?)?.domain);
-        let row = self.row(&mut names, &domain, label)?;
+        let row = self.row(names, &domain, label)?;
         names.labels = names.labels.saturating_add(1);
         self.labels_full
             .store(names.labels >= MAX_LABELS, Ordering::Relaxed);
@@ -241,6 +249,15 @@ impl Decisions {
         });
         Some(row)
     }
+}
+
+/// Why a decision is counted under its rule's own path, though it has a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum NoRow {
+    /// Somebody else looks through the names or adds one; the next decision may have one.
+    Busy,
+    /// There are as many as there may be.
+    Full,
 }
 
 /// What the rows are called. Locked to make a row and to collect; to count, it is only tried, for

@@ -185,6 +185,42 @@ fn labels_beyond_the_cap_of_a_rule_are_counted_under_its_path() {
     assert_eq!(count_of(&decisions, "user0", Outcome::Allowed), 2);
 }
 
+/// Somebody collects, or another thread adds a label: no cap is reached, so nobody should be alarmed.
+#[test]
+fn a_label_that_has_to_wait_is_counted_under_its_path_and_is_no_overflow() {
+    let decisions = new(2);
+    let meter = decisions.meter("shop", "user_id");
+    let ask = || charge(&decisions, meter, Some("user_id=alice"), Outcome::Allowed);
+    let collecting = decisions.names.lock();
+    ask();
+    drop(collecting);
+    ask();
+    let expected = [
+        (("shop".into(), "user_id".into(), "allowed"), 1),
+        (("shop".into(), "user_id=alice".into(), "allowed"), 1),
+    ];
+    assert_eq!(exported(&decisions), BTreeMap::from(expected));
+    assert_eq!(decisions.overflowed(), 0);
+}
+
+#[test]
+fn a_million_values_take_no_more_series_than_a_thousand_and_all_are_counted() {
+    use std::fmt::Write as _;
+
+    let decisions = new(2);
+    let meter = decisions.meter("shop", "user_id");
+    let mut label = String::new();
+    for user in 0..1_000_000 {
+        label.clear();
+        write!(label, "user_id={user}").unwrap();
+        charge(&decisions, meter, Some(&label), Outcome::Allowed);
+    }
+    let exported = exported(&decisions);
+    assert_eq!(exported.len(), MAX_LABELS_PER_RULE + 1);
+    assert_eq!(exported.values().sum::<u64>(), 1_000_000);
+    assert_eq!(decisions.overflowed(), 999_000);
+}
+
 #[test]
 fn labels_never_crowd_out_a_rule() {
     let decisions = new(1);
