@@ -125,10 +125,6 @@ impl Pipeline {
 
 /// How far an answer is without the store.
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "it is taken apart where it is made; a box would cost each query an allocation"
-)]
 pub enum Begun<'s> {
     /// It needs none.
     Answered(Answer<'s>),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_sdk::metrics::data::ResourceMetrics;
 use tokio::sync::watch;
@@ -43,13 +44,11 @@ pub(super) async fn metrics(
                 let _at = ticks.tick().await;
             })
             .await;
-        match metrics::request(&reader, &mut collected, &resource) {
-            Ok(request) => {
-                let sent = pushing.send(Message::Metrics(request)).await;
-                pushing.tell(sent, 1, 0);
-            }
-            Err(why) => pushing.tell(Err(NotTaken { why, again: true }), 1, 0),
-        }
+        let sent = match metrics::requests(&reader, &mut collected, &resource) {
+            Ok(messages) => pushing.send_all(messages).await,
+            Err(why) => Err(NotTaken { why, again: true }),
+        };
+        pushing.tell(sent, 1, 0);
         if last {
             return;
         }
@@ -90,6 +89,22 @@ impl Pushing {
             _ = self.stopping.wait_for(Option::is_some) => true,
             () = event => false,
         }
+    }
+
+    /// Sends the messages of one push, up to the first that is not taken.
+    async fn send_all(
+        &mut self,
+        messages: Vec<ExportMetricsServiceRequest>,
+    ) -> Result<Partly, NotTaken> {
+        let mut all = Partly::default();
+        for message in messages {
+            let partly = self.send(Message::Metrics(message)).await?;
+            all.rejected = all.rejected.saturating_add(partly.rejected);
+            if all.why.is_empty() {
+                all.why = partly.why;
+            }
+        }
+        Ok(all)
     }
 
     /// Sends a message once.
