@@ -1,8 +1,11 @@
 //! `tollgate load`, as people run it.
 
+use std::process::Command;
+
 use serde_json::Value;
 
 use crate::cli::{POLICY, Served, run};
+use crate::process::{Process, until};
 
 /// A server for the policy of the other commands' tests.
 fn served() -> (tempfile::TempDir, Served) {
@@ -112,4 +115,20 @@ fn the_wrong_listener_is_told_from_the_right_one() {
     ]);
     assert_eq!(code, 1);
     assert!(out.contains("error"), "{out}");
+}
+
+#[tokio::test]
+async fn it_may_go_on_for_longer_than_clocks_go_and_ends_when_it_is_told_to() {
+    let (_folder, served) = served();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.args(["load", "--addr", &served.grpc]);
+    command.args(["--duration", "500000000000y", "--connections", "1"]);
+    command.args(["--in-flight", "1", "shop", "user=ann"]);
+    let mut load = Process::spawn("tollgate load", &command);
+    let first = |line: &str| line.trim_start().starts_with("1s ").then_some(());
+    load.line("what came of the first second", first).await;
+    load.signal("INT");
+    let ended = until("it to end", || load.ended()).await;
+    assert_eq!(ended.code(), Some(0), "{:?}", load.lines());
+    until("a summary", || load.said("answers in").then_some(())).await;
 }

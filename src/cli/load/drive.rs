@@ -104,12 +104,14 @@ impl Load {
         running: &AtomicUsize,
         tell: &mut impl FnMut() -> Result<(), String>,
     ) -> Result<(), String> {
-        let end = Instant::now() + self.duration;
+        // None: longer than clocks go.
+        let end = Instant::now().checked_add(self.duration);
+        let is_over = || end.is_some_and(|end| Instant::now() >= end);
         let mut next = Instant::now() + SECOND;
         let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
-        while Instant::now() < end && running.load(Ordering::Relaxed) > 0 {
+        while !is_over() && running.load(Ordering::Relaxed) > 0 {
             tokio::select! {
-                () = sleep_until(next.min(end)) => {}
+                () = sleep_until(end.map_or(next, |end| next.min(end))) => {}
                 _ = &mut stop => return Ok(()),
             }
             if Instant::now() >= next {
@@ -218,8 +220,10 @@ fn beats(rate: f64, ended: &Arc<AtomicBool>) -> mpsc::UnboundedReceiver<Instant>
     let ended = Arc::clone(ended);
     let start = Instant::now();
     std::thread::spawn(move || {
-        let due = |number: u32| start + Duration::from_secs_f64(f64::from(number) / rate);
-        for next in (0..).map(due) {
+        for number in 0.. {
+            let Some(next) = start.checked_add(time_of(number, rate)) else {
+                return;
+            };
             let wait = next.saturating_duration_since(Instant::now());
             if wait > LEAST_SLEEP {
                 std::thread::sleep(wait);
@@ -230,6 +234,12 @@ fn beats(rate: f64, ended: &Arc<AtomicBool>) -> mpsc::UnboundedReceiver<Instant>
         }
     });
     beats
+}
+
+/// When the call of this number is due, from the start. A day has more calls than a u32 counts to.
+#[expect(clippy::cast_precision_loss, reason = "exact for a century of calls")]
+fn time_of(number: u64, rate: f64) -> Duration {
+    Duration::try_from_secs_f64(number as f64 / rate).unwrap_or(Duration::MAX)
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -244,6 +254,15 @@ const PANICKED: &str = "a thread has panicked; this is a bug in tollgate, please
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_long_load_keeps_its_rate() {
+        let calls = 100_000 * 86_400;
+        assert_eq!(time_of(calls, 100_000.0), Duration::from_secs(86_400));
+        let next = time_of(calls + 1, 100_000.0);
+        assert_eq!((next - time_of(calls, 100_000.0)).as_micros(), 10);
+        assert_eq!(time_of(u64::MAX, f64::MIN_POSITIVE), Duration::MAX);
+    }
 
     #[tokio::test]
     async fn beats_come_at_their_rate_and_end() {
