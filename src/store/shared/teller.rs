@@ -129,22 +129,19 @@ impl Telling {
 
     async fn round(&mut self) {
         self.refused = false;
-        let due = self.learn().await;
-        self.tell_totals(due).await;
+        self.learn().await;
+        self.tell_totals().await;
         self.tell_alerts().await;
         self.list().await;
         self.complained &= self.refused;
     }
 
-    /// What is counted by now; what of it is to be told.
-    async fn learn(&mut self) -> Vec<(Arc<str>, Totals)> {
+    /// Takes note of what is counted by now.
+    async fn learn(&mut self) {
         let totals = Arc::clone(&self.source.totals);
         match spawn_blocking(move || totals()).await {
             Ok(all) => self.untold.learn(all, now()),
-            Err(error) => {
-                debug!(%error, "what was counted cannot be told now");
-                Vec::new()
-            }
+            Err(error) => debug!(%error, "what was counted cannot be told now"),
         }
     }
 
@@ -154,7 +151,8 @@ impl Telling {
         self.untold.alert(change, || domains(), now());
     }
 
-    async fn tell_totals(&mut self, due: Vec<(Arc<str>, Totals)>) {
+    async fn tell_totals(&mut self) {
+        let due = self.untold.due();
         let links = self.lane.main();
         let prefix = &links.store().config().key_prefix;
         let calls = due.into_iter().map(|(domain, more)| {

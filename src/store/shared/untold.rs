@@ -17,6 +17,8 @@ pub(super) struct Untold {
     /// Domains that were told of, and that the list of domains has still to be told.
     unlisted: BTreeSet<Arc<str>>,
     alerts: VecDeque<(Arc<str>, AlertChanged)>,
+    /// Rounds so far in which there was more to tell than a round may.
+    crowded: u64,
 }
 
 #[derive(Debug, Default)]
@@ -25,28 +27,43 @@ struct Known {
     last: Totals,
     /// When it was last seen to have grown.
     grown: Option<Instant>,
+    /// In which of the crowded rounds it had its turn last.
+    turn: u64,
 }
 
 impl Untold {
-    /// Takes note of what was counted by now; what of it is to be told.
-    pub(super) fn learn(
-        &mut self,
-        all: Vec<DomainTotals>,
-        now: Instant,
-    ) -> Vec<(Arc<str>, Totals)> {
-        let mut due = Vec::new();
+    /// Takes note of what was counted by now.
+    pub(super) fn learn(&mut self, all: Vec<DomainTotals>, now: Instant) {
         for DomainTotals { domain, totals } in all {
-            let known = self.domains.entry(Arc::clone(&domain)).or_default();
+            let known = self.domains.entry(domain).or_default();
             if known.last != totals {
                 known.last = totals;
                 known.grown = Some(now);
             }
-            let more = totals.since(&known.told);
-            if !more.is_zero() && due.len() < MOST_DOMAINS {
-                due.push((domain, more));
+        }
+    }
+
+    /// What is to be told in a round. If that is too much for one, those have their turn
+    /// that have waited for it longest: however many there are, none waits for ever.
+    pub(super) fn due(&mut self) -> Vec<(Arc<str>, Totals)> {
+        let grown = self.domains.iter().filter_map(|(domain, known)| {
+            let more = known.last.since(&known.told);
+            (!more.is_zero()).then(|| (known.turn, Arc::clone(domain), more))
+        });
+        let mut due: Vec<_> = grown.collect();
+        due.sort_unstable_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
+        if due.len() > MOST_DOMAINS {
+            due.truncate(MOST_DOMAINS);
+            self.crowded = self.crowded.saturating_add(1);
+            for (_, domain, _) in &due {
+                if let Some(known) = self.domains.get_mut(domain) {
+                    known.turn = self.crowded;
+                }
             }
         }
-        due
+        due.into_iter()
+            .map(|(_, domain, more)| (domain, more))
+            .collect()
     }
 
     /// This much of a domain was told, or may have been.
@@ -158,22 +175,22 @@ mod tests {
     #[test]
     fn what_was_not_told_waits_and_what_was_is_not_told_again() {
         let (mut untold, now) = (Untold::default(), now());
-        let due = untold.learn(vec![totals("a", 3), totals("b", 0)], now);
+        let learn = |untold: &mut Untold, a, b| {
+            untold.learn(vec![totals("a", a), totals("b", b)], now);
+            untold.due()
+        };
+        let due = learn(&mut untold, 3, 0);
         assert_eq!(requests(&due), [("a", 3)]);
         // The store was away.
-        let due = untold.learn(vec![totals("a", 5), totals("b", 1)], now);
+        let due = learn(&mut untold, 5, 1);
         assert_eq!(requests(&due), [("a", 5), ("b", 1)]);
         untold.told(&due[0].0, &due[0].1);
-        let due = untold.learn(vec![totals("a", 6), totals("b", 1)], now);
+        let due = learn(&mut untold, 6, 1);
         assert_eq!(requests(&due), [("a", 1), ("b", 1)]);
         for (domain, more) in &due {
             untold.told(domain, more);
         }
-        assert!(
-            untold
-                .learn(vec![totals("a", 6), totals("b", 1)], now)
-                .is_empty()
-        );
+        assert!(learn(&mut untold, 6, 1).is_empty());
         let unlisted = untold.unlisted();
         assert_eq!(unlisted.len(), 2);
         untold.listed(&unlisted[..1]);
@@ -181,16 +198,31 @@ mod tests {
     }
 
     #[test]
-    fn a_round_is_bounded_and_the_rest_has_its_turn() {
+    fn a_round_is_bounded_and_each_domain_has_its_turn_though_all_grow() {
         let (mut untold, now) = (Untold::default(), now());
-        let all = || (0..1_003).map(|number| totals(&number.to_string(), 1));
-        let due = untold.learn(all().collect(), now);
-        assert_eq!(due.len(), 1_000);
-        for (domain, more) in &due {
-            untold.told(domain, more);
+        let mut told = BTreeSet::new();
+        for round in 1..=3 {
+            let all = (0..2_003).map(|number| totals(&number.to_string(), round));
+            untold.learn(all.collect(), now);
+            let due = untold.due();
+            assert_eq!(due.len(), 1_000);
+            for (domain, more) in &due {
+                untold.told(domain, more);
+                told.insert(Arc::clone(domain));
+            }
         }
-        assert_eq!(untold.learn(all().collect(), now).len(), 3);
+        assert_eq!(told.len(), 2_003);
         assert_eq!(untold.unlisted().len(), 1_000);
+    }
+
+    #[test]
+    fn what_cannot_be_told_keeps_nobody_from_a_turn() {
+        let (mut untold, now) = (Untold::default(), now());
+        let all = (0..2_000).map(|number| totals(&number.to_string(), 1));
+        untold.learn(all.collect(), now);
+        let [first, second] = [untold.due(), untold.due()];
+        let both = first.iter().chain(&second).map(|(domain, _)| domain);
+        assert_eq!(both.collect::<BTreeSet<_>>().len(), 2_000);
     }
 
     #[test]
