@@ -202,9 +202,12 @@ impl Telling {
         let prefix = &links.store().config().key_prefix;
         let call = FleetCall::seen(prefix, domains.iter().map(|domain| &**domain));
         for (domains, told) in tell_all(links, vec![(call, domains)]).await {
-            // To list twice does no harm.
-            if told.as_ref().is_ok() || !self.waits(told) {
-                self.untold.listed(&domains);
+            // To list twice does no harm, and what may have been listed may not have been.
+            match told {
+                Ok(()) => self.untold.listed(&domains),
+                Err(failure) => {
+                    self.waits(Err(failure));
+                }
             }
         }
     }

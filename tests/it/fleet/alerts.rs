@@ -99,3 +99,36 @@ async fn the_last_alert_is_noted_when_a_replica_leaves() {
     keeper.leave().await;
     assert_eq!(place.alerts("shop").await.len(), 1);
 }
+
+#[tokio::test]
+async fn a_domain_that_could_not_be_listed_is_listed_when_it_can() {
+    let place = Place::Single(Single::start(Flavour::Redis7).await);
+    let server = place.server_alone();
+    server
+        .cli(&["SET", "tollgate:domains", "a stranger's"])
+        .await;
+    let rig = Rig::start(&place.topology().url(), Set::default()).await;
+    let mut totals = Totals::default();
+    totals.add(Total::Requests, 1);
+    let source = FleetSource {
+        totals: Arc::new(move || {
+            let domain = "shop".into();
+            vec![DomainTotals { domain, totals }]
+        }),
+        domains: Arc::new(Vec::new),
+    };
+    let keeper = Keeper::telling(&rig.lane, source);
+    until_async("the list to be refused", async || {
+        let line = ["INFO", "commandstats"];
+        server.info(&line, "cmdstat_zadd").await.map(drop)
+    })
+    .await;
+    server.cli(&["DEL", "tollgate:domains"]).await;
+    // Nothing more is asked for.
+    until_async("it to be listed", async || {
+        (place.domains().await == ["shop"]).then_some(())
+    })
+    .await;
+    keeper.leave().await;
+    assert_eq!(place.total("shop", "requests").await, 1);
+}
