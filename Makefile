@@ -25,8 +25,10 @@ test: test-needs ## run every test, with a real Envoy, Redis and Prometheus; get
 	$(CARGO) test --locked --all-features --test it faults:: -- --test-threads=1
 
 test-quick: ## run the tests that need neither Envoy nor Redis nor Prometheus
-	$(CARGO) test --locked --all-features -- --skip envoy:: --skip redis::redis_ --skip redis::valkey \
-	  --skip topology::behaviour:: --skip suite:: --skip faults:: --skip dashboard::
+	$(CARGO) test --locked --all-features --lib --bins --test architecture
+	$(CARGO) test --locked --all-features --test it -- --skip alerts:: --skip dashboard:: --skip envoy:: --skip faults:: \
+	  --skip fleet:: --skip otlp::metrics:: --skip otlp::traces:: --skip reactions:: --skip redis:: --skip suite:: \
+	  --skip topology::behaviour::
 
 faults: test-needs ## break Redis in every way under load, at full length (half an hour); print what was measured
 	@rm -f target/faults.md
