@@ -254,8 +254,12 @@ async fn the_emergency_switch_works_while_the_policies_on_disk_are_broken() {
     harness.write("q.yaml", "domain: [");
     harness.write_settings(SWITCH);
     switched(&harness).await;
+    // They are shown when all that depends on them has been changed.
+    until("the settings are shown", async || {
+        dump(&harness).await["settings"]["defaults"]["shadow_mode"] == true
+    })
+    .await;
     let told = dump(&harness).await;
-    assert_eq!(told["settings"]["defaults"]["shadow_mode"], true);
     assert_eq!(told["domains"].as_array().unwrap().len(), 2);
     assert!(
         told["policies"]["refused"]
