@@ -25,7 +25,7 @@ pub(super) struct Board {
     pub(super) replicas: Vec<Replica>,
     /// The newest first.
     pub(super) alerts: Vec<Alert>,
-    /// Of the replicas whose admin listeners were asked.
+    /// Of the replicas whose admin listeners answered; none if none did.
     pub(super) top: Option<TopReport>,
     /// What could not be asked.
     pub(super) problems: Vec<String>,

@@ -95,6 +95,13 @@ impl Top {
         };
         let mut settings = super::settings::load(self.config.as_deref(), flags)?.settings;
         if let Some(prefix) = &self.key_prefix {
+            if settings.store.kind == StoreKind::Memory {
+                return Err(
+                    "--key-prefix is of keys in Redis: give --redis URL, or --config FILE with \
+                     store.kind: redis"
+                        .to_owned(),
+                );
+            }
             settings.store.redis.key_prefix = prefix.clone();
         }
         if settings.store.kind == StoreKind::Memory && self.admin.is_empty() {
@@ -209,7 +216,7 @@ impl Eyes {
                 Err(problem) => board.problems.push(problem),
             }
         }
-        board.top = Some(together(reports, MOST_KEYS));
+        board.top = (!reports.is_empty()).then(|| together(reports, MOST_KEYS));
         Ok(board)
     }
 

@@ -178,6 +178,8 @@ async fn top_says_what_to_do_when_there_is_nothing_to_see() {
     ];
     failing(&["--redis", &url, "--key-prefix", "other"], &nobody).await;
     failing(&[], &["--redis URL", "--admin ADDR"]).await;
+    let no_redis = ["--admin", "127.0.0.1:1", "--key-prefix", "other"];
+    failing(&no_redis, &["--key-prefix", "--redis URL"]).await;
     single.server.kill();
     failing(&["--redis", &url], &["nobody listens there"]).await;
     for (arguments, part) in [
@@ -243,6 +245,9 @@ async fn limited_keys_are_shown_on_the_admin_port_and_never_as_metrics() {
         (&told["prefix"], &told["top"]["keys"][0]["times"]),
         (&Value::Null, &4.into())
     );
+    let (code, out, _) = run(&["--admin", "127.0.0.1:1", "--json"]).await;
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &told["top"]), (1, &Value::Null), "nobody told");
     let asked = format!("{},127.0.0.1:1,{}", harness.admin, harness.http);
     let (code, out, err) = run(&["--admin", &asked]).await;
     assert_eq!(code, 1, "{err}");
