@@ -42,7 +42,8 @@ pub struct TopEntry {
     pub rule: String,
     /// The counter's name, as `/counters` and `/explain` show it.
     pub key: String,
-    /// How often its limit was exceeded, at most: many keys share few places.
+    /// How often its limit was exceeded, at most: many keys share few places. Where more than 1,000
+    /// rules deny at once, some of it may stand under the rule `(other)`.
     pub times: u64,
     /// And at least.
     pub at_least: u64,
