@@ -31,12 +31,12 @@
 //!
 //! | module | what it is for | knows alone |
 //! |---|---|---|
-//! | [`cli`] | the command line: serve, check, explain, query, reset, schema, top, healthcheck, completions | clap, the environment |
+//! | [`cli`] | the command line: serve, check, explain, query, load, reset, schema, top, healthcheck, completions | clap, the environment |
 //! | [`app`] | the composition root: settings in, a running Tollgate out; reload; drain | who is connected to whom |
 //! | [`config`] | text to checked rules and settings, or a full report of problems | YAML |
 //! | [`provider`] | where policies come from: files, watched | the file system |
 //! | [`transport`] | gRPC, `/json`, health, reflection; sockets and connections | protobuf, HTTP/2 |
-//! | [`admin`] | what operators ask: readiness, metrics, the configuration in force, why, counters | |
+//! | [`admin`] | what operators ask: readiness, metrics, the configuration in force, why, counters, alerts, limited keys | |
 //! | [`telemetry`] | metrics, traces and logs: scraped, pushed, written | OpenTelemetry, Prometheus |
 //! | [`pipeline`] | match, decide, fold, tell, on one page | |
 //! | [`limiter`] | from a query to checks, from verdicts to an answer | |
