@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::task::AbortHandle;
-use tokio::time::timeout_at;
 
 use super::link::Link;
 use super::queue::{Missed, Work};
 use super::route::Route;
+use super::timer::{Elapsed, Timer};
 use super::{
     Failure, FailureClass, FleetCall, Heartbeat, Place, Redirect, RedisStore, Reply, slot_of,
 };
@@ -29,7 +29,8 @@ use crate::store::Unasked;
 pub(crate) struct Links {
     store: Arc<RedisStore>,
     table: Arc<ArcSwap<Table>>,
-    _keeper: Running,
+    timer: Arc<Timer>,
+    _tasks: [Running; 2],
 }
 
 /// The links by what leads to them.
@@ -62,11 +63,14 @@ impl Links {
     /// Makes links on this runtime, and keeps them as the route says.
     pub(crate) fn open(store: &Arc<RedisStore>, lane: usize) -> Self {
         let table = Arc::new(ArcSwap::from_pointee(Table::default()));
-        let keeper = keep(Arc::clone(store), lane, Arc::clone(&table));
+        let keeper = tokio::spawn(keep(Arc::clone(store), lane, Arc::clone(&table)));
+        let timer = Arc::new(Timer::default());
+        let waker = tokio::spawn(Arc::clone(&timer).run());
         Self {
             store: Arc::clone(store),
             table,
-            _keeper: Running(tokio::spawn(keeper).abort_handle()),
+            timer,
+            _tasks: [keeper, waker].map(|task| Running(task.abort_handle())),
         }
     }
 
@@ -122,12 +126,12 @@ impl Links {
     /// # Errors
     /// If nobody says by when it is due that it was done.
     pub(crate) async fn ask(&self, work: Work, now: Instant) -> Result<Decision, Unasked> {
-        let due = work.due.into();
+        let due = work.due;
         let mut link = self.link(work.slot).ok_or(Unasked::Gone)?;
         let mut asking = false;
         for _ in 0..MOST_WAYS {
             let reply = link.submit(work.clone(), asking, now)?;
-            match timeout_at(due, reply).await {
+            match self.timer.until(due, reply).await {
                 Ok(Ok(Ok(decision))) => return Ok(decision),
                 Ok(Ok(Err(Missed::Failed(class)))) => return Err(Unasked::Failed(class)),
                 Ok(Ok(Err(Missed::Unsent(why)))) => return Err(why),
@@ -136,7 +140,7 @@ impl Links {
                     asking = ask;
                 }
                 Ok(Err(_dropped)) => return Err(Unasked::Lost),
-                Err(_elapsed) => return Err(Unasked::Late),
+                Err(Elapsed) => return Err(Unasked::Late),
             }
         }
         Err(Unasked::Gone)
