@@ -1,4 +1,8 @@
 //! Reloads, one at a time, beside whatever else there is to do.
+//!
+//! One that follows a change of files goes behind the queries: where they need all cores fully, it
+//! takes what they leave, and longer. One that an operator asks for (SIGHUP) is the emergency
+//! switch, and does not wait for anybody.
 
 use std::sync::Arc;
 
@@ -6,6 +10,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::error;
 
 use super::reload::Reloader;
+use crate::provider::patiently;
 
 /// Runs reloads on a thread that may block. What is asked for while one runs is remembered, once:
 /// what comes last is what counts.
@@ -61,7 +66,7 @@ impl Reloads {
             let reloader = Arc::clone(&self.reloader);
             self.running = Some(spawn_blocking(move || match what {
                 What::Everything => reloader.everything(),
-                What::Policies => reloader.policies(),
+                What::Policies => patiently(|| reloader.policies()).unwrap_or_default(),
             }));
         }
     }

@@ -2,8 +2,12 @@
 //!
 //! [`files`] reads a file or a folder into memory, all or nothing; [`watch`] says when it may be
 //! worth reading again. Neither knows what is in the files (`config` compiles them) or what is
-//! done with them (`app` swaps them in, or keeps the last good ones).
+//! done with them (`app` swaps them in, or keeps the last good ones). All that takes long is done
+//! by `patiently`, so that queries do not wait for it.
 
 pub mod files;
+mod patient;
 mod walk;
 pub mod watch;
+
+pub(crate) use patient::patiently;

@@ -25,6 +25,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::files::Fingerprint;
+use super::patient::patiently;
 use debounce::Debounce;
 use eyes::{Eyes, KERNEL, Open};
 
@@ -163,7 +164,8 @@ impl Watch {
     /// Looks at the files; says whether they read differently than before. If looking itself
     /// failed, they may.
     async fn look(&mut self) -> bool {
-        let Some(now) = self.with_eyes(Eyes::look).await else {
+        let look = |eyes: &mut Eyes| patiently(|| eyes.look());
+        let Some(now) = self.with_eyes(look).await.flatten() else {
             *self.known.last.lock() = None;
             return true;
         };
