@@ -6,10 +6,10 @@ PROMETHEUS = config/prometheus
 POLICIES = config/policies examples/envoy/policies
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-quick build run demo test test-quick test-needs test-packages faults fmt fmt-check lint doc check-config golden dashboard-picture docker ci
+.PHONY: help bench bench-micro bench-quick build run demo test test-quick test-needs test-packages faults fmt fmt-check lint doc check-config count-instructions golden dashboard-picture docker ci
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build the release binary, target/release/tollgate
 	$(CARGO) build --release --locked
@@ -51,6 +51,12 @@ bench: ## what a decision costs beside a service that does nothing, on every axi
 
 bench-quick: ## the same, the budgets alone (two minutes)
 	scripts/bench --quick
+
+bench-micro: ## how long matching, each algorithm, reading and writing take; ARGS=--test runs each once
+	$(CARGO) bench --locked --bench micro -- $(ARGS)
+
+count-instructions: ## hold the instructions of a decision to benches/instructions.tsv; UPDATE=1 takes the new ones
+	scripts/count-instructions $(if $(UPDATE),--update)
 
 fmt: ## format the code
 	$(CARGO) fmt

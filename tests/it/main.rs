@@ -18,6 +18,7 @@ mod faults;
 mod fleet;
 mod harness;
 mod http;
+mod instructions;
 mod load;
 mod metrics_doc;
 mod otlp;
