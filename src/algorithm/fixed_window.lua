@@ -4,17 +4,24 @@
 -- or false) and returns nil if the string is not one it knows. Stored: version, number of the
 -- window, hits counted in it; 11 bytes.
 
-local floor, max, min = math.floor, math.max, math.min
+local max = math.max
+local pack, parse = struct.pack, struct.unpack
 local SATURATED = 4294967296
 local VERSION, FORMAT, SIZE = 1, '>BI5I5', 11
 
 local function load(raw, window, now)
-  local state = { id = floor(now / window), count = 0, window = window, now = now }
+  local state = {
+    id = (now - now % window) / window, count = 0, window = window, now = now,
+    algorithm = false, query = 0, trial = false, dirty = false,
+  }
   if raw then
-    if #raw ~= SIZE or string.byte(raw) ~= VERSION then
+    if #raw ~= SIZE then
       return nil
     end
-    local _, id, count = struct.unpack(FORMAT, raw)
+    local version, id, count = parse(FORMAT, raw)
+    if version ~= VERSION then
+      return nil
+    end
     -- If the clock stepped back, the window that was charged last.
     if id >= state.id then
       state.id, state.count = id, count
@@ -24,7 +31,7 @@ local function load(raw, window, now)
 end
 
 local function save(state)
-  return struct.pack(FORMAT, VERSION, state.id, state.count)
+  return pack(FORMAT, VERSION, state.id, state.count)
 end
 
 local function copy(state)
@@ -36,7 +43,8 @@ local function used(state)
 end
 
 local function charge(state, hits)
-  state.count = min(state.count + hits, SATURATED)
+  local count = state.count + hits
+  state.count = count < SATURATED and count or SATURATED
 end
 
 -- With `charged`: gives back hits that were charged then, which was in this window.

@@ -40,12 +40,13 @@
 
 local pack, parse = struct.pack, struct.unpack
 local call, floor, max, min = redis.call, math.floor, math.max, math.min
-local CHECK, VERDICT = '>I2BBBI5i6I5I4I4', '>BI5I7'
+local CHECK, VERDICT, ALONE = '>I2BBBI5i6I5I4I4', '>BI5I7', '>BBI5I7'
 local IF_PASSED, ALWAYS, REFUND, GIVE_BACK, LATE = 1, 2, 3, 4, 5
 local AFTERWARDS, FIXED_WINDOW = 2, 1
 -- A server whose clock is so far behind, as after a failover, still finds a window that is over.
 local GRACE = 1000
-local LONGEST = 2 ^ 60
+-- Some 30,000 years; a server writes larger numbers in a way that it does not read.
+local LONGEST = 1e15
 -- Lua takes no more than some 8,000 arguments.
 local READ_AT_ONCE = 4000
 
@@ -58,8 +59,11 @@ end
 
 -- Milliseconds that a key lives whose state is as good as a new one at `expires`.
 local function ttl(expires)
-  local wait = max(expires - now, 0)
-  return min(wait + floor(wait * jitter / 1000) + GRACE, LONGEST)
+  if expires <= now then
+    return GRACE
+  end
+  local wait = expires - now
+  return min(floor(wait + wait * jitter / 1000) + GRACE, LONGEST)
 end
 
 local makers = { fixed_window, sliding_window, sliding_log, token_bucket }
@@ -91,7 +95,7 @@ local function open(key, kind, window)
     if left == -1 then
       -- Not even ours, or it would expire.
       left = window
-      call('PEXPIRE', name, string.format('%.0f', left))
+      call('PEXPIRE', name, left)
     end
     state = { unreadable = true, ends = now + max(left, 0) }
   end
@@ -118,7 +122,12 @@ end
 
 -- The checks of the query at hand.
 local keys, acts, costs, mosts, limits, bursts, overs = {}, {}, {}, {}, {}, {}, {}
-local out = { pack('>I6', now) }
+local out, told = { pack('>I6', now) }, 1
+
+local function tell(text)
+  told = told + 1
+  out[told] = text
+end
 
 -- A copy of a state, charged with what passed of this query's earlier checks of that key.
 local function trial(state, key, before)
@@ -144,21 +153,53 @@ local function beside(index)
   return sum
 end
 
-for query = 1, queries do
-  local enforce, checks
-  enforce, checks, at = parse('>BI2', body, at)
-  local denied, quotas, exhausted, twice, refunds = false, 0, 0, false, false
-  local head = #out + 1
-  out[head] = '\0'
+-- Charges what lands of a check, and says what that leaves behind, as a verdict is packed. One that
+-- is over waits until no more than `room` are counted.
+local function settle(state, act, hits, most, room, limit, burst, over, denied)
+  if state.unreadable then
+    return (over and 1 or 0) + 4 + (most < 0 and 2 or 0), 0, state.ends - now
+  end
+  local algorithm = state.algorithm
+  if act == REFUND then
+    if algorithm.used(state, limit, burst) > 0 then
+      algorithm.refund(state, hits, limit, burst)
+      state.dirty = true
+    end
+  elseif act == ALWAYS or (act == IF_PASSED and not over and not denied) then
+    algorithm.charge(state, hits, limit, burst)
+    state.dirty = true
+  elseif algorithm.outlast and algorithm.outlast(state, limit, burst) then
+    state.dirty = true
+  end
+  local flags, reset = 0
+  if over and room >= 0 then
+    flags, reset = 1, algorithm.falls_to(state, room, limit, burst)
+  else
+    flags, reset = over and 3 or 0, algorithm.resets_at(state, limit, burst)
+  end
+  local wait = reset > now and reset - now or 0
+  return flags, algorithm.used(state, limit, burst), wait
+end
 
-  -- What lands or leaves afterwards does so check by check, whatever the counts are. In a fixed
-  -- window that is over there is nothing to be done.
-  for _ = 1, enforce == AFTERWARDS and checks or 0 do
+-- A key whose hits have all been given back is new to the next query.
+local function renew(key)
+  local state = states[key]
+  if state and state.dirty and expiry(state) <= now then
+    call('DEL', KEYS[key])
+    raws[key], states[key] = false, nil
+  end
+end
+
+-- What lands or leaves afterwards does so check by check, whatever the counts are. In a fixed
+-- window that is over there is nothing to be done.
+local function afterwards(checks)
+  tell('\0')
+  for _ = 1, checks do
     local key, kind, act, role, hits, time, window, limit, burst
     key, kind, act, role, hits, time, window, limit, burst, at = parse(CHECK, body, at)
     local state = states[key] or open(key, kind, window)
     if state.unreadable then
-      out[#out + 1] = pack(VERDICT, 4, 0, state.ends - now)
+      tell(pack(VERDICT, 4, 0, state.ends - now))
     else
       local algorithm = state.algorithm
       local counted = algorithm.used(state, limit, burst)
@@ -178,12 +219,32 @@ for query = 1, queries do
         counted = algorithm.used(state, limit, burst)
       end
       local reset = algorithm.resets_at(state, limit, burst)
-      out[#out + 1] = pack(VERDICT, 0, counted, max(reset - now, 0))
+      tell(pack(VERDICT, 0, counted, max(reset - now, 0)))
     end
   end
-  if enforce == AFTERWARDS then
-    checks = 0
+end
+
+-- Most queries have one check, and that needs none of what is between the checks of one.
+local function alone(enforce)
+  local key, kind, act, role, hits, most, window, limit, burst
+  key, kind, act, role, hits, most, window, limit, burst, at = parse(CHECK, body, at)
+  local state = states[key] or open(key, kind, window)
+  local over
+  if state.unreadable then
+    over = act ~= REFUND
+  else
+    over = state.algorithm.used(state, limit, burst) > most
   end
+  local denied = over and enforce == 1 and role % 2 == 0
+  local first = denied and 1 or 0
+  tell(pack(ALONE, first, settle(state, act, hits, most, most, limit, burst, over, denied)))
+  if act == REFUND then
+    renew(key)
+  end
+end
+
+local function together(query, enforce, checks)
+  local denied, quotas, exhausted, twice, refunds = false, 0, 0, false, false
 
   -- Judge, each check on top of those before it. Nothing is written.
   for i = 1, checks do
@@ -209,6 +270,7 @@ for query = 1, queries do
     end
     keys[i], acts[i], costs[i], mosts[i] = key, act, hits, most
     limits[i], bursts[i], overs[i] = limit, burst, over
+    refunds = refunds or act == REFUND
     -- Fold: a plain check that is over denies, quota checks only all together.
     local exceeds = over and role % 2 == 0
     if role >= 2 then
@@ -219,57 +281,32 @@ for query = 1, queries do
     end
   end
   denied = enforce == 1 and (denied or (quotas > 0 and quotas == exhausted))
-  if denied then
-    out[head] = '\1'
-  end
+  tell(denied and '\1' or '\0')
 
   -- Charge what lands, check by check, and tell what each one leaves behind.
   for i = 1, checks do
-    local state, act, most, over = states[keys[i]], acts[i], mosts[i], overs[i]
-    local limit, burst = limits[i], bursts[i]
-    local flags = over and 1 or 0
-    if state.unreadable then
-      flags = flags + 4 + (most < 0 and 2 or 0)
-      out[#out + 1] = pack(VERDICT, flags, 0, state.ends - now)
-    else
-      local algorithm = state.algorithm
-      if act >= ALWAYS or (act == IF_PASSED and not over and not denied) then
-        if act == REFUND then
-          if algorithm.used(state, limit, burst) > 0 then
-            algorithm.refund(state, costs[i], limit, burst)
-            state.dirty, refunds = true, true
-          end
-        else
-          algorithm.charge(state, costs[i], limit, burst)
-          state.dirty = true
-        end
-      elseif algorithm.outlast and algorithm.outlast(state, limit, burst) then
-        state.dirty = true
-      end
-      local reset
-      local room = most
-      if over and denied and twice then
-        room = most - beside(i)
-      end
-      if over and room >= 0 then
-        reset = algorithm.falls_to(state, room, limit, burst)
-      else
-        reset = algorithm.resets_at(state, limit, burst)
-        flags = over and 3 or 0
-      end
-      local counted = algorithm.used(state, limit, burst)
-      out[#out + 1] = pack(VERDICT, flags, counted, max(reset - now, 0))
+    local state, act, cost, most = states[keys[i]], acts[i], costs[i], mosts[i]
+    local limit, burst, over = limits[i], bursts[i], overs[i]
+    local room = most
+    if over and denied and twice then
+      room = most - beside(i)
     end
+    tell(pack(VERDICT, settle(state, act, cost, most, room, limit, burst, over, denied)))
   end
-
-  -- A key whose hits have all been given back is new to the next query.
   for i = 1, refunds and checks or 0 do
-    local key = keys[i]
-    local state = states[key]
-    if state and state.dirty and expiry(state) <= now then
-      call('DEL', KEYS[key])
-      raws[key], states[key] = false, nil
-    end
+    renew(keys[i])
+  end
+end
+
+for query = 1, queries do
+  local enforce, checks
+  enforce, checks, at = parse('>BI2', body, at)
+  if enforce == AFTERWARDS then
+    afterwards(checks)
+  elseif checks == 1 then
+    alone(enforce)
+  else
+    together(query, enforce, checks)
   end
 end
 
@@ -280,8 +317,7 @@ for key = 1, #KEYS do
     if algorithm.write then
       algorithm.write(state)
     else
-      local time = string.format('%.0f', ttl(expiry(state)))
-      call('SET', KEYS[key], algorithm.save(state), 'PX', time)
+      call('SET', KEYS[key], algorithm.save(state), 'PX', ttl(expiry(state)))
     end
   end
 end

@@ -1,6 +1,5 @@
 //! A server as a test needs it: any settings, a port and a unix socket.
 
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -15,6 +14,8 @@ use tollgate::store::redis::{
 use super::{Algorithm, Hits, check, hourly};
 use crate::process::Process;
 use crate::topology::{Flavour, binary};
+
+pub(super) use crate::topology::free_port;
 
 /// A running server.
 #[derive(Debug)]
@@ -139,12 +140,6 @@ pub(super) fn access(username: Option<&str>, password: &str) -> Access {
         password: Some(Secret::new(password)),
         ..Access::default()
     }
-}
-
-/// A port that nobody has, unless somebody takes it just now.
-pub(super) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Runs each of these, a function of a [`Flavour`], on each server.
