@@ -6,6 +6,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant as StdInstant};
 
 use bytes::Bytes;
+use futures_util::future::Either;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
@@ -20,7 +21,8 @@ use super::status::Status;
 use super::{Service, census, convert, deadline, frame, trace, wire};
 use crate::clock::Stopwatch;
 use crate::event::{Answered, CallTrace, Code};
-use crate::limiter::Refusal;
+use crate::limiter::{Answer, Refusal};
+use crate::model::Query;
 use crate::pipeline::Begun;
 use crate::store::{Asked, Lane};
 
@@ -34,7 +36,7 @@ async fn in_time<T>(
     let now = std::future::poll_fn(|context| Poll::Ready(read.as_mut().poll(context))).await;
     match now {
         Poll::Ready(message) => message,
-        Poll::Pending => tokio::time::timeout(patience, read)
+        Poll::Pending => Box::pin(tokio::time::timeout(patience, read))
             .await
             .unwrap_or_else(|_| Err(Status::too_slow(patience))),
     }
@@ -50,34 +52,40 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// Answers whatever comes in on the gRPC listener.
-    pub(super) async fn answer<B>(
+    /// Answers whatever comes in on the gRPC listener. What is not a rate limit call is answered in a
+    /// box, and nothing of a request but its body is kept: the future is moved several times, for each
+    /// call.
+    pub(super) fn answer<B>(
         self: Arc<Self>,
         request: Request<B>,
-    ) -> Result<Response<GrpcBody>, Infallible>
+    ) -> impl Future<Output = Result<Response<GrpcBody>, Infallible>> + Send + use<B>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if request.uri().path() != wire::SHOULD_RATE_LIMIT || request.method() != Method::POST {
-            return self.routes.clone().serve(request).await;
+            return Either::Left(Box::pin(self.routes.clone().serve(request)));
         }
-        if !is_grpc(&request) {
-            return Ok(unsupported_media_type());
-        }
-        let mut serving = Serving::new(self, request.headers());
-        let (calls, trace) = serving.parts();
+        let expected = is_grpc(&request);
+        let serving = expected.then(|| Serving::new(self, request.headers()));
         let patience = deadline::patience(request.headers());
-        let answered = calls.should_rate_limit(request.into_body(), patience, trace);
-        Ok(match answered.await {
-            Ok(message) => answer(GrpcBody::Message(message, serving)),
-            // Nobody reads it; the call is told as abandoned.
-            Err(status) if status.code == Code::Cancelled => refuse(&status),
-            Err(status) => {
-                calls.service.note_refused(&status);
-                serving.refused(status.code);
-                refuse(&status)
-            }
+        let body = request.into_body();
+        Either::Right(async move {
+            let Some(mut serving) = serving else {
+                return Ok(unsupported_media_type());
+            };
+            let (calls, trace) = serving.parts();
+            let answered = calls.should_rate_limit(body, patience, trace);
+            Ok(match answered.await {
+                Ok(message) => answer(GrpcBody::Message(message, serving)),
+                // Nobody reads it; the call is told as abandoned.
+                Err(status) if status.code == Code::Cancelled => refuse(&status),
+                Err(status) => {
+                    serving.note_refused(&status);
+                    serving.refused(status.code);
+                    refuse(&status)
+                }
+            })
         })
     }
 
@@ -186,10 +194,7 @@ impl Service {
         let query = convert::query(request, trace.as_deref());
         let snapshot = self.pipeline.snapshot();
         let answer = snapshot.answer(&query, self.pipeline.store().memory())?;
-        if let Some(trace) = trace {
-            trace::note(trace, &query, &answer);
-        }
-        Ok(convert::response(&query, &answer, self.response))
+        Ok(self.respond(&query, &answer, trace))
     }
 
     async fn decode_and_ask(
@@ -209,28 +214,38 @@ impl Service {
     ) -> Result<wire::RateLimitResponse, Status> {
         let query = convert::query(request, trace.as_deref());
         let snapshot = self.pipeline.lasting_snapshot();
-        let answer = match snapshot.begin(&query)? {
-            Begun::Answered(answer) => answer,
-            Begun::Asking(asking) => {
-                let asked = Asked {
-                    checks: asking.checks().into(),
-                    enforce: asking.enforce(),
-                    domain: asking.domain(),
-                    trace: query.trace,
-                };
-                match lane.decide(asked, due).await {
-                    Ok(decision) => asking.finish(&query, &decision),
-                    Err(unavailable) => {
-                        asking.fail(&query);
-                        return Err(Refusal::from(unavailable).into());
-                    }
-                }
-            }
+        let asking = match snapshot.begin(&query)? {
+            Begun::Answered(answer) => return Ok(self.respond(&query, &answer, trace)),
+            Begun::Asking(asking) => asking,
         };
-        if let Some(trace) = trace {
-            trace::note(trace, &query, &answer);
+        let asked = Asked {
+            checks: asking.checks().into(),
+            enforce: asking.enforce(),
+            domain: asking.domain(),
+            trace: query.trace,
+        };
+        match lane.decide(asked, due).await {
+            Ok(decision) => {
+                let answer = asking.finish(&query, &decision);
+                Ok(self.respond(&query, &answer, trace))
+            }
+            Err(unavailable) => {
+                asking.fail(&query);
+                Err(Refusal::from(unavailable).into())
+            }
         }
-        Ok(convert::response(&query, &answer, self.response))
+    }
+
+    fn respond(
+        &self,
+        query: &Query<'_>,
+        answer: &Answer<'_>,
+        trace: Option<&mut CallTrace>,
+    ) -> wire::RateLimitResponse {
+        if let Some(trace) = trace {
+            trace::note(trace, query, answer);
+        }
+        convert::response(query, answer, self.response)
     }
 }
 

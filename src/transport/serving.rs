@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderMap;
 
 use super::grpc::Calls;
+use super::status::Status;
 use super::trace;
 use crate::clock::Stopwatch;
 use crate::event::{CallEnd, CallTrace, Code, Served};
@@ -35,6 +36,11 @@ impl Serving {
     /// What answers it, and what is recorded of that.
     pub(super) fn parts(&mut self) -> (&Calls, Option<&mut CallTrace>) {
         (&self.calls, self.trace.as_deref_mut())
+    }
+
+    /// Says why it is refused.
+    pub(super) fn note_refused(&self, status: &Status) {
+        self.calls.service.note_refused(status);
     }
 
     /// The last of the answer is handed to the connection.

@@ -72,7 +72,7 @@ impl KeyBuilder {
     #[must_use]
     pub fn new(domain: &[u8]) -> Self {
         let mut text = Text::new(MAX_TEXT_LEN, Alphabet::Colons);
-        text.raw(b"{");
+        text.sign(b'{');
         text.escaped(domain, false);
         Self {
             text,
@@ -87,12 +87,12 @@ impl KeyBuilder {
     pub fn colocated(domain: &[u8], tenant: Entry<'_>) -> Self {
         let mut tag = Text::new(Key::MAX_TAG_LEN, Alphabet::NoColons);
         tag.escaped(tenant.key, false);
-        tag.raw(b"=");
+        tag.sign(b'=');
         tag.escaped(tenant.value, false);
         let mut text = Text::new(MAX_TEXT_LEN, Alphabet::NoColons);
-        text.raw(b"{");
+        text.sign(b'{');
         text.raw(&tag.finish(|_| ()));
-        text.raw(b"}");
+        text.sign(b'}');
         text.escaped(domain, false);
         Self {
             text,
@@ -104,10 +104,10 @@ impl KeyBuilder {
     /// Adds an entry. `shared` marks a part that stands for every text it matches: its stars stay
     /// stars, which no literal text can write.
     pub fn entry(&mut self, key: (&[u8], bool), value: (&[u8], bool)) {
-        self.text.raw(if self.entries == 0 { b"|" } else { b"," });
+        self.text.sign(if self.entries == 0 { b'|' } else { b',' });
         self.entries = self.entries.saturating_add(1);
         self.text.escaped(key.0, key.1);
-        self.text.raw(b"=");
+        self.text.sign(b'=');
         self.text.escaped(value.0, value.1);
     }
 

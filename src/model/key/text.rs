@@ -46,6 +46,14 @@ impl Text {
         self.hasher = Some(hasher);
     }
 
+    /// Appends a sign that needs no escape.
+    pub(super) fn sign(&mut self, sign: u8) {
+        match self.hasher {
+            None if self.bytes.len() < self.max => self.bytes.push(sign),
+            _ => self.raw(&[sign]),
+        }
+    }
+
     /// Appends `part`, escaping what may not stand for itself. In a `pattern` stars stand for
     /// themselves.
     pub(super) fn escaped(&mut self, part: &[u8], pattern: bool) {

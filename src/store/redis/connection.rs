@@ -269,11 +269,10 @@ fn options(within: Duration) -> Options {
 fn arguments(sha: Bytes, call: &Call) -> Vec<Value> {
     let keys = call.keys();
     let count = i64::try_from(keys.len()).unwrap_or(i64::MAX);
-    let bytes = |text: &[u8]| Value::Bytes(Bytes::copy_from_slice(text));
     let mut arguments = Vec::with_capacity(keys.len().saturating_add(3));
     arguments.push(Value::Bytes(sha));
     arguments.push(Value::Integer(count));
-    arguments.extend(keys.iter().map(|key| bytes(key)));
-    arguments.push(bytes(call.argument()));
+    arguments.extend(keys.into_iter().map(Value::Bytes));
+    arguments.push(Value::Bytes(Bytes::copy_from_slice(call.argument())));
     arguments
 }

@@ -318,6 +318,7 @@ impl Line {
         let config = self.store.config();
         let jitter = fastrand::u32(..=JITTER);
         let mut call = Call::new(&config.key_prefix, None, jitter);
+        call.reserve(batch.iter().map(|waiting| waiting.work.checks.len()).sum());
         let mut kept = Vec::with_capacity(batch.len());
         for waiting in batch {
             let checks = &waiting.work.checks;

@@ -5,6 +5,7 @@
 
 use std::hash::BuildHasher;
 
+use bytes::Bytes;
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
@@ -17,9 +18,8 @@ use crate::model::{
 /// Queries that go to the server together.
 #[derive(Clone, Debug)]
 pub struct Call {
-    prefix: Vec<u8>,
-    keys: Vec<Vec<u8>>,
-    /// Positions in `keys` by the key's hash.
+    names: Names,
+    /// Positions in `names` by the key's hash.
     index: HashTable<u16>,
     hasher: RandomState,
     body: Vec<u8>,
@@ -52,8 +52,11 @@ impl Call {
     #[must_use]
     pub fn new(prefix: &str, now: Option<Timestamp>, jitter: u32) -> Self {
         let mut call = Self {
-            prefix: [prefix.as_bytes(), b":"].concat(),
-            keys: Vec::new(),
+            names: Names {
+                prefix: [prefix.as_bytes(), b":"].concat(),
+                text: Vec::new(),
+                ends: Vec::new(),
+            },
             index: HashTable::new(),
             hasher: RandomState::default(),
             body: Vec::new(),
@@ -134,10 +137,29 @@ impl Call {
         Ok(())
     }
 
-    /// The names of the counters, each once: `KEYS`.
+    /// Makes room for so many checks more, a query each.
+    pub fn reserve(&mut self, checks: usize) {
+        let Self {
+            index,
+            hasher,
+            names,
+            body,
+            ..
+        } = self;
+        names.reserve(checks);
+        index.reserve(checks, |&at| hasher.hash_one(names.get(at)));
+        body.reserve(checks.saturating_mul(QUERY_SIZE + CHECK_SIZE));
+    }
+
+    /// The names of the counters, each once: `KEYS`. They share an allocation.
     #[must_use]
-    pub fn keys(&self) -> &[Vec<u8>] {
-        &self.keys
+    pub fn keys(&self) -> Vec<Bytes> {
+        let text = Bytes::copy_from_slice(&self.names.text);
+        let begins = std::iter::once(&0).chain(&self.names.ends);
+        let places = begins.zip(&self.names.ends);
+        places
+            .map(|(&begin, &end)| text.slice(begin..end))
+            .collect()
     }
 
     /// Everything else: `ARGV[1]`.
@@ -186,20 +208,18 @@ impl Call {
 
     /// The position of a key, counted from 1 as Lua does.
     fn position(&mut self, name: &[u8]) -> u16 {
-        let prefix = self.prefix.len();
-        let keys = &self.keys;
-        let known = |&at: &u16| keys.get(usize::from(at)).and_then(|key| key.get(prefix..));
-        let hash = self.hasher.hash_one(name);
-        let at = match self.index.find(hash, |at| known(at) == Some(name)) {
+        let Self {
+            index,
+            hasher,
+            names,
+            ..
+        } = self;
+        let hash = hasher.hash_one(name);
+        let at = match index.find(hash, |&at| names.get(at) == name) {
             Some(&at) => at,
             None => {
-                // No more keys than checks, which are counted.
-                let at = u16::try_from(keys.len()).unwrap_or(u16::MAX);
-                let hasher = &self.hasher;
-                self.index.insert_unique(hash, at, |at| {
-                    hasher.hash_one(known(at).unwrap_or_default())
-                });
-                self.keys.push([&self.prefix, name].concat());
+                let at = names.push(name);
+                index.insert_unique(hash, at, |&at| hasher.hash_one(names.get(at)));
                 at
             }
         };
@@ -211,6 +231,45 @@ impl Call {
         let all = number.to_be_bytes();
         let low = all.get(all.len().saturating_sub(bytes)..);
         self.body.extend_from_slice(low.unwrap_or_default());
+    }
+}
+
+/// The names of keys, one after the other.
+#[derive(Clone, Debug)]
+struct Names {
+    /// What each begins with.
+    prefix: Vec<u8>,
+    text: Vec<u8>,
+    /// Where each ends.
+    ends: Vec<usize>,
+}
+
+impl Names {
+    fn reserve(&mut self, names: usize) {
+        let usual = self.prefix.len().saturating_add(USUAL_SIZE);
+        self.text.reserve(names.saturating_mul(usual));
+        self.ends.reserve(names);
+    }
+
+    /// Adds one; its position.
+    fn push(&mut self, name: &[u8]) -> u16 {
+        // No more keys than checks, which are counted.
+        let at = u16::try_from(self.ends.len()).unwrap_or(u16::MAX);
+        self.text.extend_from_slice(&self.prefix);
+        self.text.extend_from_slice(name);
+        self.ends.push(self.text.len());
+        at
+    }
+
+    /// One without its prefix; empty if there is none.
+    fn get(&self, at: u16) -> &[u8] {
+        let at = usize::from(at);
+        let begin = at.checked_sub(1).and_then(|before| self.ends.get(before));
+        let begin = begin
+            .map_or(0, |&end| end)
+            .saturating_add(self.prefix.len());
+        let end = self.ends.get(at).copied().unwrap_or_default();
+        self.text.get(begin..end).unwrap_or_default()
     }
 }
 
@@ -310,6 +369,13 @@ fn act(quota: &Quota, hits: Hits) -> u64 {
 fn role(role: Role) -> u64 {
     u64::from(role.shadow) + 2 * u64::from(role.quota)
 }
+
+/// Bytes of what begins a query, and of a check.
+const QUERY_SIZE: usize = 3;
+const CHECK_SIZE: usize = 29;
+
+/// Most names are no longer, without what they begin with.
+const USUAL_SIZE: usize = 48;
 
 /// Where the number of queries stands in a call.
 const COUNT: std::ops::Range<usize> = 10..12;

@@ -143,7 +143,8 @@ async fn a_users_commands_are_enough_for_the_script_and_no_more(flavour: Flavour
         }
         let script = script.text();
         let mut line: Vec<&[u8]> = vec![b"EVALSHA", script.as_bytes(), b"1"];
-        line.extend(call.keys().iter().map(|key| &key[..]));
+        let keys = call.keys();
+        line.extend(keys.iter().map(|key| &key[..]));
         line.push(call.argument());
         let reply = user.call(&line).await.unwrap();
         let checks = std::slice::from_ref(&check);

@@ -22,8 +22,8 @@ fn a_call_names_each_key_once() {
     assert_eq!(
         call.keys(),
         [
-            b"tollgate:{d|user=ann}:window:60s".to_vec(),
-            b"tollgate:{d|user=bob}:window:60s".to_vec()
+            &b"tollgate:{d|user=ann}:window:60s"[..],
+            &b"tollgate:{d|user=bob}:window:60s"[..],
         ]
     );
     assert_eq!(call.checks(), 4);
