@@ -85,6 +85,38 @@ fn a_rate_is_kept_and_told_to_people() {
 }
 
 #[test]
+fn keys_in_turn_are_each_asked_equally_often_and_the_last_call_ends_it() {
+    let (_folder, served) = served();
+    for rate in [&[][..], &["--rate", "1000"]] {
+        // Two for each user and minute: any other order has some of them denied.
+        let user = format!("user=turn-{}-%", rate.len());
+        let mut words = vec![
+            "load",
+            "--addr",
+            &served.grpc,
+            "--duration",
+            "10m",
+            "--json",
+        ];
+        words.extend([
+            "--threads",
+            "2",
+            "--key-order",
+            "sequential",
+            "--keys",
+            "20",
+        ]);
+        words.extend(["--calls", "40", "shop", &user]);
+        words.extend(rate);
+        let (code, out, errors) = run(&words);
+        assert_eq!((code, errors.as_str()), (0, ""));
+        let told: Value = serde_json::from_str(&out).unwrap();
+        assert_eq!((&told["answers"], &told["ok"]), (&40.into(), &40.into()));
+        assert!(told["seconds"].as_f64().unwrap() < 60.0, "{out}");
+    }
+}
+
+#[test]
 fn nobody_there_is_told_and_is_a_failure() {
     let (code, out, _) = run(&[
         "load",

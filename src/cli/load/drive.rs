@@ -1,11 +1,11 @@
 //! Threads, connections and calls.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
@@ -26,6 +26,8 @@ pub(super) struct Load {
     pub(super) in_flight: usize,
     pub(super) threads: usize,
     pub(super) duration: Duration,
+    /// The calls after which it is over in any case; none: only time counts.
+    pub(super) calls: Option<u64>,
     /// After this a call has come to nothing.
     pub(super) timeout: Duration,
 }
@@ -37,6 +39,22 @@ struct Shared {
     timeout: Duration,
     tally: Mutex<Tally>,
     ended: Arc<AtomicBool>,
+    /// Calls that may still be made, by all threads together; none: any number.
+    left: Option<Arc<AtomicU64>>,
+}
+
+/// The threads at work, and how the last one says that it has ended.
+#[derive(Debug)]
+struct Running {
+    threads: AtomicUsize,
+    ended: Notify,
+}
+
+impl Running {
+    fn one_ended(&self) {
+        self.threads.fetch_sub(1, Ordering::Relaxed);
+        self.ended.notify_one();
+    }
 }
 
 impl Load {
@@ -47,10 +65,14 @@ impl Load {
         mut each_second: impl FnMut(&Tally),
     ) -> Result<(Duration, Tally), String> {
         let ended = Arc::new(AtomicBool::new(false));
+        let left = self.calls.map(|calls| Arc::new(AtomicU64::new(calls)));
         let threads: Vec<Arc<Shared>> = (0..self.threads)
-            .map(|_| self.shared(&ended))
+            .map(|_| self.shared(&ended, left.as_ref()))
             .collect::<Result<_, String>>()?;
-        let running = AtomicUsize::new(self.threads);
+        let running = Running {
+            threads: AtomicUsize::new(self.threads),
+            ended: Notify::new(),
+        };
         let mut total = Tally::new()?;
         let mut collect = || {
             let mut last = Tally::new()?;
@@ -68,7 +90,7 @@ impl Load {
                     let running = &running;
                     scope.spawn(move || {
                         let done = super::super::block_on(self.work(index, shared));
-                        running.fetch_sub(1, Ordering::Relaxed);
+                        running.one_ended();
                         done.map_err(|error| format!("a thread cannot ask: {error}"))
                     })
                 })
@@ -89,19 +111,24 @@ impl Load {
         Ok((took, total))
     }
 
-    fn shared(&self, ended: &Arc<AtomicBool>) -> Result<Arc<Shared>, String> {
+    fn shared(
+        &self,
+        ended: &Arc<AtomicBool>,
+        left: Option<&Arc<AtomicU64>>,
+    ) -> Result<Arc<Shared>, String> {
         Ok(Arc::new(Shared {
             plan: self.plan.clone(),
             timeout: self.timeout,
             tally: Mutex::new(Tally::new()?),
             ended: Arc::clone(ended),
+            left: left.map(Arc::clone),
         }))
     }
 
     /// Waits for the end, and collects each second.
     async fn wait(
         &self,
-        running: &AtomicUsize,
+        running: &Running,
         tell: &mut impl FnMut() -> Result<(), String>,
     ) -> Result<(), String> {
         // None: longer than clocks go.
@@ -109,9 +136,10 @@ impl Load {
         let is_over = || end.is_some_and(|end| Instant::now() >= end);
         let mut next = Instant::now() + SECOND;
         let mut stop = std::pin::pin!(tokio::signal::ctrl_c());
-        while !is_over() && running.load(Ordering::Relaxed) > 0 {
+        while !is_over() && running.threads.load(Ordering::Relaxed) > 0 {
             tokio::select! {
                 () = sleep_until(end.map_or(next, |end| next.min(end))) => {}
+                () = running.ended.notified() => {}
                 _ = &mut stop => return Ok(()),
             }
             if Instant::now() >= next {
@@ -151,7 +179,7 @@ impl Load {
 impl Shared {
     /// Asks one call after the other, until the end.
     async fn ask_on(&self, connection: &Connection) {
-        while !self.ended.load(Ordering::Relaxed) {
+        while self.may_call() {
             if !self.ask(connection, Instant::now()).await {
                 // What refuses at once is not asked a million times a second.
                 sleep(AFTER_AN_ERROR).await;
@@ -179,6 +207,9 @@ impl Shared {
                 tally.unsent = tally.unsent.saturating_add(1);
                 continue;
             }
+            if !self.may_call() {
+                return;
+            }
             under_way.fetch_add(1, Ordering::Relaxed);
             let (shared, under_way) = (Arc::clone(self), Arc::clone(&under_way));
             calls.spawn(async move {
@@ -187,6 +218,19 @@ impl Shared {
             });
             while calls.try_join_next().is_some() {}
         }
+    }
+
+    /// Whether there is time for a call, and one left to be made; if so, that one is taken.
+    fn may_call(&self) -> bool {
+        if self.ended.load(Ordering::Relaxed) {
+            return false;
+        }
+        let Some(left) = &self.left else {
+            return true;
+        };
+        let one_less = |left: u64| left.checked_sub(1);
+        left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less)
+            .is_ok()
     }
 
     /// Asks one call that was due then; whether it was answered.

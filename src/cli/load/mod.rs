@@ -19,7 +19,7 @@ use std::time::Duration;
 use crate::config::settings::ListenAddr;
 use crate::model::DescriptorText;
 use drive::Load as Drive;
-use plan::Plan;
+use plan::{KeyOrder, Keys, Plan};
 
 /// Ask a running server under load, and print how long answers take.
 ///
@@ -56,12 +56,18 @@ pub(super) struct Load {
     /// Threads; by default one for each core, at most one for each connection
     #[arg(long)]
     threads: Option<NonZero<u16>>,
+    /// End after so many calls, if that is before --duration is over
+    #[arg(long)]
+    calls: Option<NonZero<u64>>,
     /// How long to go on
     #[arg(long, default_value = "10s", value_parser = humantime::parse_duration)]
     duration: Duration,
     /// Distinct keys
     #[arg(long, default_value = "1")]
     keys: NonZero<u32>,
+    /// The order of keys: by chance, or each in its turn, so that --calls asks as many distinct ones
+    #[arg(long, value_enum, default_value = "random")]
+    key_order: KeyOrder,
     /// Draw keys by Zipf's law with this exponent, the first ones most often; without, evenly
     #[arg(long, value_name = "EXPONENT", value_parser = plan::exponent)]
     zipf: Option<f64>,
@@ -91,8 +97,11 @@ impl Load {
         let plan = Plan::new(
             &self.domain,
             &self.descriptors,
-            self.keys,
-            self.zipf,
+            Keys {
+                count: self.keys,
+                order: self.key_order,
+                zipf: self.zipf,
+            },
             self.hits,
         )?;
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -106,6 +115,7 @@ impl Load {
             in_flight: usize::from(self.in_flight.get()),
             threads: threads.min(connections),
             duration: self.duration,
+            calls: self.calls.map(NonZero::get),
             timeout: self.timeout,
         };
         let json = self.json;

@@ -1,6 +1,8 @@
 //! What to ask: the same descriptors each time, but for the numbers of keys in them.
 
 use std::num::NonZero;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
@@ -18,17 +20,63 @@ pub(super) struct Plan {
     /// Whether a value has a place for a key's number.
     has_keys: bool,
     keys: u32,
-    zipf: Option<Zipf<f64>>,
+    draw: Draw,
     /// The only request there is, if there is only one.
     fixed: Bytes,
+}
+
+/// Which keys are asked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Keys {
+    /// How many there are.
+    pub(super) count: NonZero<u32>,
+    pub(super) order: KeyOrder,
+    /// The exponent of Zipf's law; none: each as often as the others.
+    pub(super) zipf: Option<f64>,
+}
+
+/// The order in which keys are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum KeyOrder {
+    /// Drawn by chance
+    Random,
+    /// One after the other, from the first again after the last
+    Sequential,
+}
+
+/// How the next key's number is found.
+#[derive(Clone, Debug)]
+enum Draw {
+    Evenly,
+    Zipf(Zipf<f64>),
+    /// What comes next, for all threads together.
+    InTurn(Arc<AtomicU64>),
+}
+
+impl Draw {
+    fn new(keys: Keys) -> Result<Self, String> {
+        match (keys.order, keys.zipf) {
+            (KeyOrder::Sequential, Some(_)) => Err(
+                "--zipf draws keys by chance, --key-order sequential does not: leave one out"
+                    .to_owned(),
+            ),
+            (KeyOrder::Random, Some(_)) if keys.count.get() == 1 => {
+                Err("--zipf draws among several keys: say how many with --keys".to_owned())
+            }
+            (KeyOrder::Random, Some(exponent)) => Zipf::new(f64::from(keys.count.get()), exponent)
+                .map(Self::Zipf)
+                .map_err(|error| format!("--zipf: {error}")),
+            (KeyOrder::Random, None) => Ok(Self::Evenly),
+            (KeyOrder::Sequential, None) => Ok(Self::InTurn(Arc::default())),
+        }
+    }
 }
 
 impl Plan {
     pub(super) fn new(
         domain: &str,
         descriptors: &[DescriptorText],
-        keys: NonZero<u32>,
-        zipf: Option<f64>,
+        keys: Keys,
         hits: Option<u64>,
     ) -> Result<Self, String> {
         let entry = |(key, value): &(String, String)| wire::Entry {
@@ -48,25 +96,19 @@ impl Plan {
         };
         let entries = descriptors.iter().flat_map(DescriptorText::entries);
         let has_keys = entries.clone().any(|(_, value)| value.contains('%'));
-        if keys.get() > 1 && !has_keys {
+        if keys.count.get() > 1 && !has_keys {
             let first = entries.map(|(key, _)| key.as_str()).next();
             let first = first.unwrap_or("key");
             return Err(format!(
-                "--keys {keys} needs a % in a value, which the key's number replaces: {first}=%"
+                "--keys {} needs a % in a value, which the key's number replaces: {first}=%",
+                keys.count
             ));
         }
-        if zipf.is_some() && keys.get() == 1 {
-            return Err("--zipf draws among several keys: say how many with --keys".to_owned());
-        }
-        let zipf = zipf
-            .map(|exponent| Zipf::new(f64::from(keys.get()), exponent))
-            .transpose()
-            .map_err(|error| format!("--zipf: {error}"))?;
         let mut plan = Self {
             request,
             has_keys,
-            keys: keys.get(),
-            zipf,
+            keys: keys.count.get(),
+            draw: Draw::new(keys)?,
             fixed: Bytes::new(),
         };
         plan.fixed = plan.for_key(0);
@@ -82,12 +124,16 @@ impl Plan {
     }
 
     fn draw(&self) -> u32 {
-        let mut dice = rand::rng();
-        match &self.zipf {
-            None => dice.random_range(0..self.keys),
+        match &self.draw {
+            Draw::Evenly => rand::rng().random_range(0..self.keys),
+            Draw::InTurn(next) => {
+                let turn = next.fetch_add(1, Ordering::Relaxed) % u64::from(self.keys);
+                // Below a u32.
+                u32::try_from(turn).unwrap_or_default()
+            }
             // From 1 to the number of keys.
-            Some(zipf) => {
-                let drawn = zipf.sample(&mut dice);
+            Draw::Zipf(zipf) => {
+                let drawn = zipf.sample(&mut rand::rng());
                 #[expect(
                     clippy::cast_possible_truncation,
                     clippy::cast_sign_loss,
@@ -136,14 +182,19 @@ mod tests {
     use super::*;
 
     fn plan(descriptor: &str, keys: u32, zipf: Option<f64>) -> Result<Plan, String> {
+        ordered(descriptor, keys, zipf, KeyOrder::Random)
+    }
+
+    fn ordered(
+        descriptor: &str,
+        count: u32,
+        zipf: Option<f64>,
+        order: KeyOrder,
+    ) -> Result<Plan, String> {
         let descriptors = [DescriptorText::parse(descriptor).unwrap()];
-        Plan::new(
-            "shop",
-            &descriptors,
-            NonZero::new(keys).unwrap(),
-            zipf,
-            None,
-        )
+        let count = NonZero::new(count).unwrap();
+        let keys = Keys { count, order, zipf };
+        Plan::new("shop", &descriptors, keys, None)
     }
 
     fn value(framed: &Bytes) -> String {
@@ -176,6 +227,18 @@ mod tests {
         let of = |key| drawn.iter().filter(|drawn| **drawn == key).count();
         assert!(of(0) > of(9) && of(9) > of(500), "{} {}", of(0), of(9));
         assert!(drawn.iter().all(|key| *key < 1_000));
+    }
+
+    #[test]
+    fn in_turn_every_key_comes_once_for_all_threads_before_one_comes_again() {
+        let first = ordered("user=%", 10, None, KeyOrder::Sequential).unwrap();
+        let second = first.clone();
+        let values: Vec<String> = (0..10)
+            .flat_map(|_| [value(&first.request()), value(&second.request())])
+            .collect();
+        let twice: Vec<String> = (0..20).map(|turn| (turn % 10).to_string()).collect();
+        assert_eq!(values, twice);
+        assert!(ordered("user=%", 10, Some(1.1), KeyOrder::Sequential).is_err());
     }
 
     #[test]

@@ -93,6 +93,7 @@ pub(super) fn json(load: &Load, took: Duration, total: &Tally) -> String {
         "threads": load.threads,
         "in_flight": load.in_flight,
         "rate": load.rate,
+        "calls": load.calls,
         "answers": total.answered_count(),
         "answers_per_second": per_second(total.answered_count(), took),
         "ok": total.ok,

@@ -8,7 +8,7 @@ use hdrhistogram::Histogram;
 /// What came of calls.
 #[derive(Clone, Debug)]
 pub(super) struct Tally {
-    /// Microseconds of the calls that were answered.
+    /// Nanoseconds of the calls that were answered.
     times: Histogram<u64>,
     pub(super) ok: u64,
     pub(super) over_limit: u64,
@@ -20,7 +20,7 @@ pub(super) struct Tally {
 
 impl Tally {
     pub(super) fn new() -> Result<Self, String> {
-        let times = Histogram::new_with_bounds(1, LONGEST_MICROS, DIGITS);
+        let times = Histogram::new_with_bounds(1, LONGEST_NANOS, DIGITS);
         Ok(Self {
             times: times.map_err(|error| error.to_string())?,
             ok: 0,
@@ -32,8 +32,8 @@ impl Tally {
 
     /// A call was answered after `took`.
     pub(super) fn answered(&mut self, took: Duration, over_limit: bool) {
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.times.saturating_record(micros.max(1));
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.times.saturating_record(nanos.max(1));
         match over_limit {
             true => self.over_limit = self.over_limit.saturating_add(1),
             false => self.ok = self.ok.saturating_add(1),
@@ -85,22 +85,22 @@ impl Tally {
 
     /// The time within which this share of the answers came.
     pub(super) fn quantile(&self, share: f64) -> Duration {
-        Duration::from_micros(self.times.value_at_quantile(share))
+        Duration::from_nanos(self.times.value_at_quantile(share))
     }
 
     /// The longest time.
     pub(super) fn longest(&self) -> Duration {
-        Duration::from_micros(self.times.max())
+        Duration::from_nanos(self.times.max())
     }
 
     /// The mean time in seconds.
     pub(super) fn mean_seconds(&self) -> f64 {
-        self.times.mean() / 1e6
+        self.times.mean() / 1e9
     }
 }
 
 /// Times that are longer read as this: 10 minutes.
-const LONGEST_MICROS: u64 = 600_000_000;
+const LONGEST_NANOS: u64 = 600_000_000_000;
 
 /// Decimal digits of a time that are right.
 const DIGITS: u8 = 3;
