@@ -7,6 +7,7 @@
 )]
 
 mod alerts;
+mod bench_report;
 mod calls;
 mod cli;
 mod conformance;
