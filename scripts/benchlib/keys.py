@@ -16,14 +16,12 @@ from .pairs import summary
 from .processes import Tollgate
 
 PARTS = 5
-# A control has as many calls as this share of a part: its times need no more.
-CONTROL_SHARE = 4
-OTHERS_RATE = 1_000
+OTHERS_RATE = 2_000
 # As shipped: store.memory.max_keys, and what README says that a key of it may take.
 MAX_KEYS = 1_000_000
 KEY_BYTES = 120
 # Decisions a second that are expected, for the time that it takes.
-EXPECTED_RATE = 70_000
+EXPECTED_RATE = 120_000
 
 POLICY = """
 domain: flood
@@ -36,10 +34,10 @@ descriptors:
 
 
 def steps(bench):
-    part = bench.options.distinct // PARTS
+    part = max(bench.options.distinct // PARTS, 1_000)
     state = {}
     yield "flood: servers, a limited key", 2, lambda: begin(bench, state)
-    cost = part * (1 + 1 / CONTROL_SHARE) / EXPECTED_RATE + 1
+    cost = 2 * part / EXPECTED_RATE + 1
     for number in range(PARTS):
         yield (f"flood of distinct keys: part {number + 1} of {PARTS}", cost,
                lambda number=number: one(bench, state, number, part))
@@ -103,7 +101,7 @@ def one(bench, state, number, part):
         raise Failed("its servers did not start")
     flood = [f"visitor=part-{number}-%", "--keys", part, "--key-order", "sequential", "--calls", part]
     control = ["visitor=v-%", "--keys", 1_000, "--key-order", "sequential",
-               "--calls", max(part // CONTROL_SHARE, 1)]
+               "--calls", part]
     order = [("flooded", flood), ("control", control)]
     of = {name: both(bench, state[name], words)
           for name, words in (order if number % 2 == 0 else reversed(order))}
