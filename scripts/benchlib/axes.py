@@ -14,8 +14,9 @@ MANY = Case("100,000 rules", rules=MANY_RULES)
 CASES = [
     USUAL,
     ALONE,
-    Case("16 calls in flight", in_flight=4),
-    Case("512 calls in flight", in_flight=128),
+    Case("16 calls in flight", in_flight=1),
+    Case("512 calls in flight", in_flight=32),
+    Case("4 connections, 32 calls on each", connections=4, in_flight=32),
     Case("2 descriptors", descriptors=2),
     Case("10 descriptors", descriptors=10),
     Case("1 key", keys=1),

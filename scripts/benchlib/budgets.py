@@ -13,7 +13,7 @@ def verdict(budget):
     if budget.measured <= budget.most:
         return "met"
     if budget.measured <= budget.most + budget.noise:
-        return "met within the noise"
+        return "within the noise"
     return "NOT MET"
 
 

@@ -25,7 +25,7 @@ SETTLE = 2.0
 
 
 def steps(bench):
-    pairs = min(bench.options.pairs, 2 if bench.options.quick else 3)
+    pairs = min(bench.options.pairs, 3)
     kinds = {"closed": ()}
     if not bench.options.quick:
         kinds["modest"] = ("--rate", MODEST_RATE)

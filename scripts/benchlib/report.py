@@ -70,7 +70,8 @@ def axes(results):
     return table(["", "server", "CPU us", "Redis' CPU us", "decisions/s", "p50 us", "p99 us",
                   "p99.9 us", "store calls"], rows) + (
         "\nFor each decision, and as a ratio to what noop, measured right before or after, takes. One "
-        "axis at a time: what a line does not name is as in the first one.\n")
+        "axis at a time: what a line does not name is as in the first one. 16 connections but for one "
+        "call in flight and where it says so.\n")
 
 
 def cell(figure, how):
