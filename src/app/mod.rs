@@ -247,7 +247,8 @@ impl App {
     /// file system that is gone) keeps a thread of the runtime's for blocking work, and nothing
     /// else; end such a runtime without waiting for its threads.
     pub async fn run(self, mut control: mpsc::Receiver<Control>) -> Ended {
-        let mut sweep = interval(SWEEP_ROUND / 50);
+        let shards = u32::try_from(self.pipeline.store().shards()).unwrap_or(u32::MAX);
+        let mut sweep = interval(SWEEP_ROUND / shards.max(1));
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut samples = interval(SAMPLE);
         samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -270,13 +271,10 @@ impl App {
         }
     }
 
-    /// Sweeps a few shards, so that all have been seen once in [`SWEEP_ROUND`].
+    /// Sweeps the next shard, and no more at a time: where there is one core, queries wait for it.
     fn sweep(&self) {
-        let store = self.pipeline.store();
         let now = self.pipeline.clock().now();
-        for _ in 0..store.shards().div_ceil(SWEEPS_PER_ROUND) {
-            store.sweep_next(now);
-        }
+        self.pipeline.store().sweep_next(now);
     }
 
     /// Looks how full the queues to the store were since the last look. Nobody else does.
@@ -467,9 +465,6 @@ const SWEEP_ROUND: Duration = Duration::from_secs(5);
 
 /// How often the queues to the store are looked at; metrics tell the peak of so long.
 const SAMPLE: Duration = Duration::from_secs(1);
-
-/// A few shards at a time, so that no sweep holds the thread for long.
-const SWEEPS_PER_ROUND: usize = 50;
 
 /// How long HTTP clients may still read their answers.
 const HTTP_GRACE: Duration = Duration::from_secs(1);
