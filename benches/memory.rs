@@ -73,7 +73,7 @@ fn fill(store: &MemoryStore, quota: &Quota, now: Timestamp) {
     for key in 0..KEYS.get() {
         // 40 bytes as it is written in Redis; here it is hashed.
         let mut name = KeyBuilder::new(b"bench");
-        let value = format!("u-{key:07}");
+        let value = format!("user-{key:08}");
         name.entry((b"user_id", false), (value.as_bytes(), false));
         let check = Check {
             key: name.finish(quota),

@@ -42,8 +42,11 @@ def of_axes(results):
     few, many = figure(USUAL, "memory", "cpu"), figure(MANY, "memory", "cpu")
     if few and many:
         noise = math.hypot(few["ratio_spread"], many["ratio_spread"]) / few["ratio"]
-        yield Budget("100,000 rules: CPU for each decision, x 10 rules",
+        yield Budget("100,000 rules: CPU of a whole call, x 10 rules",
                      many["ratio"] / few["ratio"], noise, 1.5, "x")
+    if match := results.get("match"):
+        yield Budget("100,000 rules: instructions of a match, x 10 rules (make count-instructions)",
+                     match, 0.0, 1.5, "x")
     if start := results.get("start_seconds"):
         yield Budget("100,000 rules: start until ready", start["median"], start["spread"], 1.0, "s")
 

@@ -84,7 +84,7 @@ def both(bench, server, words):
     what the first one told, and the times of the second one."""
     steady = load(bench.tools, server.grpc,
                   ["user_id=user-%", "--keys", 1_000, "--rate", OTHERS_RATE, "--connections", 2,
-                   "--duration", "1h"], domain="flood")
+                   "--in-flight", 256, "--duration", "1h"], domain="flood")
     other = subprocess.Popen(steady, stdout=subprocess.PIPE, text=True)
     try:
         fast = load(bench.tools, server.grpc, [*words, "--duration", "1h"], domain="flood", nice=10)

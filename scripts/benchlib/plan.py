@@ -3,6 +3,7 @@
 import json
 import pathlib
 import shutil
+import subprocess
 import tempfile
 import time
 
@@ -69,8 +70,8 @@ def follow(steps, bench):
         say(f"[{number}/{len(steps)}, about {left // 60:.0f} min {left % 60:02.0f} s left] {what}")
         try:
             action()
-        except Failed as why:
-            say(f"  not measured: {why}")
+        except (Failed, OSError, KeyError, subprocess.SubprocessError) as why:
+            say(f"  not measured: {why!r}")
             bench.results["failed"][what] = str(why)
         done += cost
         bench.results["took_seconds"] = time.monotonic() - began

@@ -2,7 +2,8 @@
 
 Twice: with as many calls under way as everywhere else, which is what the budget is for, and at a
 modest rate, where each call is timed from when it was due, so that those count that a reload keeps
-waiting. For control the same bytes are written as often to a file that nobody reads, since the load
+waiting. Policies are read when queries leave time for it, so perhaps not to the end in a run: what counts
+is that a run has some of that work in it, and how much is told. For control the same bytes are written as often to a file that nobody reads, since the load
 and the writer share a core.
 """
 
@@ -20,19 +21,22 @@ from .servers import MANY_RULES
 SECONDS = 6.0
 CHANGE_EVERY = 2.0
 MODEST_RATE = 5_000
-MODEST = Case("5,000 calls a second")
+# Room for all calls of a tenth of a second, so that a stall shows in their times.
+MODEST = Case("5,000 calls a second", in_flight=32)
+# The threads that read policies (src/provider/patient.rs).
+READER = "patient"
+LEAST_READING = 0.2
 SETTLE = 2.0
 PATIENCE = 30.0
 
 
 def steps(bench):
-    pairs = min(bench.options.pairs, 3)
-    kinds = {"closed": ()}
+    kinds = {"closed": (bench.options.pairs if not bench.options.quick else 3, ())}
     if not bench.options.quick:
-        kinds["modest"] = ("--rate", MODEST_RATE)
-    for kind, extra in kinds.items():
+        kinds["modest"] = (3, ("--rate", MODEST_RATE))
+    for kind, (pairs, extra) in kinds.items():
         yield (f"reloads of 100,000 rules, {kind} load", pairs * 2 * (SECONDS + SETTLE) + 4,
-               lambda kind=kind, extra=extra: one(bench, kind, extra, pairs))
+               lambda kind=kind, extra=extra, pairs=pairs: one(bench, kind, extra, pairs))
 
 
 def one(bench, kind, extra, pairs):
@@ -42,27 +46,31 @@ def one(bench, kind, extra, pairs):
     file = policies / "bench.yaml"
     text = file.read_text()
     unread = bench.servers.folder / "unread.yaml"
-    found = {"quiet": [], "busy": [], "reloads": []}
+    found = {"quiet": [], "busy": [], "reading": []}
 
     def measured(written):
-        ended = threading.Event()
-        writer = threading.Thread(target=rewrite, args=(written, text, ended))
-        writer.start()
+        ended, reading = threading.Event(), {}
+        beside = [threading.Thread(target=rewrite, args=(written, text, ended)),
+                  threading.Thread(target=look, args=(server, reading, ended))]
+        for thread in beside:
+            thread.start()
         try:
-            return measure(bench.tools, case, server, SECONDS, extra=extra)
+            return measure(bench.tools, case, server, SECONDS, extra=extra), reading
         finally:
             ended.set()
-            writer.join()
+            for thread in beside:
+                thread.join()
 
     def quiet():
-        found["quiet"].append(measured(unread))
+        found["quiet"].append(measured(unread)[0])
 
     def busy():
         before = server.reloads()
-        found["busy"].append(measured(file))
-        # What was written last is read before the next run, and counted with this one.
+        run, reading = measured(file)
+        found["busy"].append(run)
+        found["reading"].append(sum(reading.values()) / 1e9)
+        # What was written last is read before the next run.
         settle(server, before)
-        found["reloads"].append(server.reloads() - before)
 
     try:
         measure(bench.tools, case, server, 1, extra=extra)
@@ -72,8 +80,8 @@ def one(bench, kind, extra, pairs):
     finally:
         bench.servers.end(server)
         file.write_text(text)
-    if not all(found["reloads"]):
-        raise Failed("the policies were not read anew while calls were made")
+    if min(found["reading"]) < LEAST_READING:
+        raise Failed("hardly any policies were read while calls were made")
     pairs_of = list(zip(found["quiet"], found["busy"]))
     ratio = {of: summary([busy[of] / quiet[of] for quiet, busy in pairs_of])
              for of in ("p50", "p99", "p99.9")}
@@ -81,7 +89,8 @@ def one(bench, kind, extra, pairs):
         "ratio": ratio,
         "quiet": {of: summary([run[of] for run in found["quiet"]]) for of in ratio},
         "busy": {of: summary([run[of] for run in found["busy"]]) for of in ratio},
-        "reloads_a_run": sum(found["reloads"]) / len(found["reloads"]),
+        "pairs": pairs,
+        "reading_seconds": summary(found["reading"]),
     }
 
 
@@ -95,6 +104,14 @@ def settle(server, before):
     while seen != (now := server.reloads()):
         seen = now
         time.sleep(SETTLE)
+
+
+def look(server, reading, ended):
+    """Notes what the threads that read policies have spent, in nanoseconds; most end before the run."""
+    while not ended.wait(0.05):
+        for number, (name, spent) in server.threads().items():
+            if name == READER:
+                reading[number] = spent
 
 
 def rewrite(file, text, ended):

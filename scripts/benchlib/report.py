@@ -37,9 +37,9 @@ def machine(results):
     of = results["machine"]
     took = f", {results['took_seconds'] / 60:.0f} minutes" if "took_seconds" in results else ""
     return (f"{of['processor']}, {of['cores']} cores, Linux {of['kernel']}, Redis {of['redis']}, "
-            f"commit {of['commit']}; {results['pairs']} alternating pairs of runs of "
-            f"{results['seconds']:g} s{took}. Medians; ± is half the distance between the quartiles "
-            "of the pairs.\n")
+            f"commit {of['commit']}{took}. Medians of alternating pairs of runs, {results['pairs']} of "
+            f"{results['seconds']:g} s on the axes; ± is half the distance between the pairs' "
+            "quartiles.\n")
 
 
 def verdicts(results):
@@ -111,8 +111,10 @@ def reload(results):
         for share, ratio in of["ratio"].items():
             rows.append([what[kind], share, f"{of['quiet'][share]['median']:,.0f}",
                          f"{of['busy'][share]['median']:,.0f}",
-                         times(ratio["median"], ratio["spread"]), f"{of['reloads_a_run']:.1f}"])
-    return table(["reloads of 100,000 rules", "", "without us", "with us", "", "reloads in a run"],
+                         times(ratio["median"], ratio["spread"]), str(of["pairs"]),
+                         f"{of['reading_seconds']['median']:.1f}"])
+    return table(["reloads of 100,000 rules", "", "without us", "with us", "", "pairs of 6 s",
+                  "CPU s of reading in a run"],
                  rows) if rows else ""
 
 

@@ -47,7 +47,7 @@ use alerts::{Alerts, Sources};
 use observed::Parts;
 use policies::{LoadedPolicies, Written};
 use queue::{Reloads, What};
-use reload::Reloader;
+use reload::{Reloader, Turn};
 
 /// What an App is made of.
 pub struct Options {
@@ -197,7 +197,7 @@ impl App {
             pipeline: Arc::clone(&pipeline),
             status: Arc::clone(&status),
             watcher,
-            last: Mutex::new(in_force.load().fingerprint),
+            turn: Mutex::new(Turn::first(in_force.load().fingerprint)),
             in_force,
         });
         status.set_serving(true);
@@ -244,15 +244,18 @@ impl App {
     }
 
     /// Runs until told to stop, and then until the last call is answered. A reload that hangs (a
-    /// file system that is gone) keeps a thread of the runtime's for blocking work, and nothing
+    /// file system that is gone) keeps threads for blocking work, and nothing
     /// else; end such a runtime without waiting for its threads.
     pub async fn run(self, mut control: mpsc::Receiver<Control>) -> Ended {
-        let shards = u32::try_from(self.pipeline.store().shards()).unwrap_or(u32::MAX);
-        let mut sweep = interval(SWEEP_ROUND / shards.max(1));
+        let mut sweep = interval(self.sweep_interval());
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut samples = interval(SAMPLE);
         samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut reloads = Reloads::new(Arc::clone(&self.reloader));
+        let reloader = Arc::clone(&self.reloader);
+        let mut reloads = Reloads::new(move |what| match what {
+            What::Everything => reloader.everything(),
+            What::Policies => reloader.policies(),
+        });
         loop {
             tokio::select! {
                 told = control.recv() => match told {
@@ -269,6 +272,12 @@ impl App {
             ended = self.drain() => ended,
             () = second_stop(&mut control) => Ended::AtOnce,
         }
+    }
+
+    /// How long a shard has until the next one is swept.
+    fn sweep_interval(&self) -> Duration {
+        let shards = u32::try_from(self.pipeline.store().shards()).unwrap_or(u32::MAX);
+        (SWEEP_ROUND / shards.max(1)).max(SHORTEST_SWEEP)
     }
 
     /// Sweeps the next shard, and no more at a time: where there is one core, queries wait for it.
@@ -460,8 +469,10 @@ fn admin_state(
     }
 }
 
-/// Every shard of the table is swept once in this time.
+/// Every shard of the table is swept once in this time, or in as many times [`SHORTEST_SWEEP`] as there
+/// are shards if that is longer (above four million keys).
 const SWEEP_ROUND: Duration = Duration::from_secs(5);
+const SHORTEST_SWEEP: Duration = Duration::from_millis(5);
 
 /// How often the queues to the store are looked at; metrics tell the peak of so long.
 const SAMPLE: Duration = Duration::from_secs(1);

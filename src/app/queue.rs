@@ -1,23 +1,22 @@
-//! Reloads, one at a time, beside whatever else there is to do.
+//! Reloads, beside whatever else there is to do.
 //!
 //! One that follows a change of files goes behind the queries: where they need all cores fully, it
 //! takes what they leave, and longer. One that an operator asks for (SIGHUP) is the emergency
-//! switch, and does not wait for anybody.
+//! switch: it waits for no other kind, and what that other one has read by then is not taken.
 
 use std::sync::Arc;
 
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tracing::error;
 
-use super::reload::Reloader;
 use crate::provider::patiently;
 
-/// Runs reloads on a thread that may block. What is asked for while one runs is remembered, once:
-/// what comes last is what counts.
-#[derive(Debug)]
+/// Runs reloads on threads that may block, one of each kind at a time. What is asked for while its kind
+/// runs is remembered, once: what comes last is what counts.
 pub(super) struct Reloads {
-    reloader: Arc<Reloader>,
-    running: Option<JoinHandle<()>>,
+    work: Arc<dyn Fn(What) + Send + Sync>,
+    patient: Option<JoinHandle<()>>,
+    urgent: Option<JoinHandle<()>>,
     next: Option<What>,
 }
 
@@ -29,45 +28,96 @@ pub(super) enum What {
 }
 
 impl Reloads {
-    pub(super) fn new(reloader: Arc<Reloader>) -> Self {
+    pub(super) fn new(work: impl Fn(What) + Send + Sync + 'static) -> Self {
         Self {
-            reloader,
-            running: None,
+            work: Arc::new(work),
+            patient: None,
+            urgent: None,
             next: None,
         }
     }
 
-    /// Reloads as soon as no other reload runs.
+    /// Reloads as soon as may be.
     pub(super) fn want(&mut self, what: What) {
         self.next = self.next.max(Some(what));
         self.start();
     }
 
-    /// Waits for the end of the one that runs, and starts the next. Must be polled for that to
+    /// Waits for the end of one that runs, and starts the next. Must be polled for that to
     /// happen; cancel-safe.
     pub(super) async fn ended(&mut self) {
-        match &mut self.running {
-            None => std::future::pending().await,
-            Some(running) => {
-                if let Err(error) = running.await {
-                    error!(%error, "a reload ended early; what was in force stays");
-                }
-            }
+        let ended = tokio::select! {
+            ended = end(&mut self.urgent) => ended,
+            ended = end(&mut self.patient) => ended,
+        };
+        if let Err(error) = ended {
+            error!(%error, "a reload ended early; what was in force stays");
         }
-        self.running = None;
         self.start();
     }
 
     fn start(&mut self) {
-        if self.running.is_some() {
+        let Some(what) = self.next else { return };
+        if self.urgent.is_some() || (what == What::Policies && self.patient.is_some()) {
             return;
         }
-        if let Some(what) = self.next.take() {
-            let reloader = Arc::clone(&self.reloader);
-            self.running = Some(spawn_blocking(move || match what {
-                What::Everything => reloader.everything(),
-                What::Policies => patiently(|| reloader.policies()).unwrap_or_default(),
-            }));
+        self.next = None;
+        let work = Arc::clone(&self.work);
+        match what {
+            What::Everything => {
+                // What a patient one has read is not taken any more, so there has to be another.
+                self.next = self.patient.is_some().then_some(What::Policies);
+                self.urgent = Some(spawn_blocking(move || work(what)));
+            }
+            What::Policies => {
+                let patient = move || patiently(|| work(what)).unwrap_or_default();
+                self.patient = Some(spawn_blocking(patient));
+            }
         }
+    }
+}
+
+/// Waits for the end of a reload, if there is one.
+async fn end(running: &mut Option<JoinHandle<()>>) -> Result<(), JoinError> {
+    let Some(reload) = running else {
+        return std::future::pending().await;
+    };
+    let ended = reload.await;
+    *running = None;
+    ended
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_emergency_switch_waits_for_no_patient_reload() {
+        let (go, gate) = mpsc::channel::<()>();
+        let gate = Mutex::new(gate);
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let done = Arc::clone(&log);
+        let mut reloads = Reloads::new(move |what| {
+            if what == What::Policies {
+                gate.lock().recv().unwrap();
+            }
+            done.lock().push(what);
+        });
+        reloads.want(What::Policies);
+        reloads.want(What::Everything);
+        reloads.ended().await;
+        assert_eq!(*log.lock(), [What::Everything], "the other one still waits");
+        go.send(()).unwrap();
+        reloads.ended().await;
+        // What that one had read was not taken: there is another one.
+        go.send(()).unwrap();
+        reloads.ended().await;
+        let all = [What::Everything, What::Policies, What::Policies];
+        assert_eq!(*log.lock(), all);
+        assert!(reloads.next.is_none() && reloads.patient.is_none() && reloads.urgent.is_none());
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use tracing::{error, info, warn};
 
 use super::configure;
@@ -34,10 +34,32 @@ pub(super) struct Reloader {
     pub(super) status: Arc<Status>,
     /// Has to know what was read, and when.
     pub(super) watcher: Option<Watcher>,
-    /// What the files were when they were read last.
-    pub(super) last: Mutex<Fingerprint>,
     /// The policies in force.
     pub(super) in_force: Arc<ArcSwap<Written>>,
+    /// Held while what was read takes effect.
+    pub(super) turn: Mutex<Turn>,
+}
+
+/// Whose turn it is to take effect.
+#[derive(Debug)]
+pub(super) struct Turn {
+    /// What the files were when they were read last.
+    last: Fingerprint,
+    /// How many emergency reloads have begun.
+    number: u64,
+    /// What another reload had read was not taken for that reason.
+    void: bool,
+}
+
+impl Turn {
+    /// Files that have been read take effect at the start.
+    pub(super) const fn first(files: Fingerprint) -> Self {
+        Self {
+            last: files,
+            number: 0,
+            void: false,
+        }
+    }
 }
 
 impl std::fmt::Debug for Reloader {
@@ -49,37 +71,48 @@ impl std::fmt::Debug for Reloader {
 impl Reloader {
     /// Reads settings and policies again (SIGHUP): the emergency switch.
     pub(super) fn everything(&self) {
+        let turn = self.begin_turn();
         match (self.reread)() {
-            Ok(loaded) => self.settings_and_policies(loaded),
+            Ok(loaded) => self.settings_and_policies(loaded, turn),
             Err(why) => {
                 error!(
                     "the settings in force stay: {}",
                     brief(&why, "/config_dump")
                 );
                 self.status.settings_refused(why);
-                self.take(&self.read());
+                self.take(&self.read(), turn);
             }
         }
     }
 
     /// Reads the policies again, since they may have changed; what was read already is left alone.
     pub(super) fn policies(&self) {
-        let before = *self.last.lock();
+        let (turn, before, void) = {
+            let mut turn = self.turn.lock();
+            (turn.number, turn.last, std::mem::take(&mut turn.void))
+        };
         let found = self.read();
-        if found.fingerprint != before {
-            self.take(&found);
+        if void || found.fingerprint != before {
+            self.take(&found, turn);
         }
+    }
+
+    /// What others have read so far does not take effect any more: it is read again here.
+    fn begin_turn(&self) -> u64 {
+        let mut turn = self.turn.lock();
+        turn.number = turn.number.saturating_add(1);
+        turn.number
     }
 
     /// What is there now.
     fn read(&self) -> Found {
         let found = Found::read(&self.settings.load(), self.watcher.as_ref());
-        *self.last.lock() = found.fingerprint;
+        self.turn.lock().last = found.fingerprint;
         found
     }
 
     /// Takes over what may change while running, and says what may not.
-    fn settings_and_policies(&self, loaded: Loaded) {
+    fn settings_and_policies(&self, loaded: Loaded, turn: u64) {
         let Loaded { settings, warnings } = loaded;
         if !warnings.is_empty() {
             warn!("settings have warnings:\n{warnings}");
@@ -94,14 +127,14 @@ impl Reloader {
         let level = configure::level(&new);
         self.set_level(level.max(configure::level(&old)));
         let found = self.read();
-        match self.together(&new, &found) {
+        match self.together(&new, &found, turn) {
             Ok(()) => self.status.settings_accepted(),
             Err(why) => {
                 let refused = new.clone();
                 new.defaults = old.defaults.clone();
                 new.domains = old.domains.clone();
                 self.refuse_settings(&list(&new.changes(&refused).applied), &why);
-                self.take(&found);
+                self.take(&found, turn);
             }
         }
         self.pipeline.sample().replace(new.decision_log());
@@ -117,11 +150,11 @@ impl Reloader {
     /// already in force by them.
     ///
     /// Errors if that cannot be either: then the settings are at fault, and nothing has changed.
-    fn together(&self, new: &Settings, found: &Found) -> Result<(), LoadError> {
+    fn together(&self, new: &Settings, found: &Found, turn: u64) -> Result<(), LoadError> {
         let defaults = new.policy_defaults();
         let error = match self.load(found.with(defaults.clone())) {
             Ok(loaded) => {
-                self.accept(loaded);
+                self.accept(loaded, turn);
                 return Ok(());
             }
             Err(error) => error,
@@ -130,18 +163,18 @@ impl Reloader {
         if in_force.defaults != defaults {
             let mut loaded = self.load(Ok(in_force.with(defaults)))?;
             loaded.status.refused = Some(error.to_string());
-            self.swap(loaded);
+            self.swap(loaded, turn);
         }
-        self.refuse(&error);
+        self.refuse(&error, turn);
         Ok(())
     }
 
     /// Puts what was found in force by the settings in force.
-    fn take(&self, found: &Found) {
+    fn take(&self, found: &Found, turn: u64) {
         let defaults = self.in_force.load().defaults.clone();
         match self.load(found.with(defaults)) {
-            Ok(loaded) => self.accept(loaded),
-            Err(error) => self.refuse(&error),
+            Ok(loaded) => self.accept(loaded, turn),
+            Err(error) => self.refuse(&error, turn),
         }
     }
 
@@ -155,12 +188,14 @@ impl Reloader {
         )
     }
 
-    fn accept(&self, loaded: LoadedPolicies) {
-        self.swap(loaded);
-        self.telemetry.reloaded(Reloaded { accepted: true });
+    fn accept(&self, loaded: LoadedPolicies, turn: u64) {
+        if self.swap(loaded, turn) {
+            self.telemetry.reloaded(Reloaded { accepted: true });
+        }
     }
 
-    fn swap(&self, loaded: LoadedPolicies) {
+    /// Puts policies in force, unless an emergency reload has begun since their turn. Whether it did.
+    fn swap(&self, loaded: LoadedPolicies, turn: u64) -> bool {
         let LoadedPolicies {
             policies,
             status,
@@ -168,9 +203,15 @@ impl Reloader {
             written,
             changes,
         } = loaded;
-        free_when_unused(self.pipeline.set_policies(policies));
-        self.in_force.store(Arc::new(written));
-        self.status.accepted(status.clone());
+        let old = {
+            let Some(_held) = self.in_turn(turn) else {
+                return false;
+            };
+            let old = self.pipeline.set_policies(policies);
+            self.in_force.store(Arc::new(written));
+            self.status.accepted(status.clone());
+            old
+        };
         info!(
             rules = status.rules,
             domains = status.domains,
@@ -184,15 +225,34 @@ impl Reloader {
             info!("and {} more changes", changes.more);
         }
         tell_warnings(&warnings.to_string());
+        free_when_unused(old);
+        true
     }
 
-    fn refuse(&self, error: &LoadError) {
+    /// Nobody else takes effect while that is held. None if an emergency reload has begun since: what
+    /// came before it has to be read again.
+    fn in_turn(&self, number: u64) -> Option<MutexGuard<'_, Turn>> {
+        let mut turn = self.turn.lock();
+        if turn.number == number {
+            return Some(turn);
+        }
+        turn.void = true;
+        None
+    }
+
+    /// Says why what was read is not taken, unless an emergency reload has begun since.
+    fn refuse(&self, error: &LoadError, turn: u64) {
         let why = error.to_string();
+        {
+            let Some(_held) = self.in_turn(turn) else {
+                return;
+            };
+            self.status.refused(why.clone());
+        }
         error!(
             "the policies in force stay: {}",
             brief(&why, "/config_dump")
         );
-        self.status.refused(why);
         self.telemetry.reloaded(Reloaded { accepted: false });
     }
 

@@ -135,7 +135,9 @@ impl Watch {
             eyes: None,
             known: Arc::default(),
         };
-        watch.look().await;
+        // There are no queries yet that could wait for it.
+        let seen = watch.with_eyes(Eyes::look).await;
+        watch.note(seen);
         watch
     }
 
@@ -161,11 +163,15 @@ impl Watch {
         }
     }
 
-    /// Looks at the files; says whether they read differently than before. If looking itself
-    /// failed, they may.
+    /// Looks at the files when there is time for it; says whether they read differently than before.
+    /// If looking itself failed, they may.
     async fn look(&mut self) -> bool {
-        let look = |eyes: &mut Eyes| patiently(|| eyes.look());
-        let Some(now) = self.with_eyes(look).await.flatten() else {
+        let seen = self.with_eyes(|eyes| patiently(|| eyes.look())).await;
+        self.note(seen.flatten())
+    }
+
+    fn note(&self, seen: Option<Fingerprint>) -> bool {
+        let Some(now) = seen else {
             *self.known.last.lock() = None;
             return true;
         };

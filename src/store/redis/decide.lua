@@ -45,7 +45,7 @@ local IF_PASSED, ALWAYS, REFUND, GIVE_BACK, LATE = 1, 2, 3, 4, 5
 local AFTERWARDS, FIXED_WINDOW = 2, 1
 -- A server whose clock is so far behind, as after a failover, still finds a window that is over.
 local GRACE = 1000
--- Some 30,000 years; a server writes larger numbers in a way that it does not read.
+-- Some 30,000 years; servers write numbers above 1e17 in a way that they do not read.
 local LONGEST = 1e15
 -- Lua takes no more than some 8,000 arguments.
 local READ_AT_ONCE = 4000
@@ -63,7 +63,9 @@ local function ttl(expires)
     return GRACE
   end
   local wait = expires - now
-  return min(floor(wait + wait * jitter / 1000) + GRACE, LONGEST)
+  local time = min(floor(wait + wait * jitter / 1000) + GRACE, LONGEST)
+  -- Redis 7.2.0 to 7.2.4 write eight zeros at the end of a number in a way that they do not read.
+  return time % 1e8 == 0 and time + 1 or time
 end
 
 local makers = { fixed_window, sliding_window, sliding_log, token_bucket }
@@ -95,7 +97,7 @@ local function open(key, kind, window)
     if left == -1 then
       -- Not even ours, or it would expire.
       left = window
-      call('PEXPIRE', name, left)
+      call('PEXPIRE', name, string.format('%.0f', left))
     end
     state = { unreadable = true, ends = now + max(left, 0) }
   end

@@ -187,7 +187,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_in_time_leaves_the_timer_as_it_is() {
         let timer = timer();
-        let due = now() + Duration::from_millis(50);
+        let due = now() + Duration::from_secs(3600);
         assert_eq!(timer.until(due, ready(1)).await, Ok(1));
         assert_eq!(timer.state.lock().set, None, "nobody has waited");
         let (tell, told) = oneshot::channel();
@@ -196,12 +196,22 @@ mod tests {
         })
         .await;
         assert_eq!(answered, Ok(Ok(2)));
-        {
-            let state = timer.state.lock();
-            assert_eq!((state.waiting.len(), state.set), (0, Some(due)));
-        }
-        // Who waits longer is woken all the same, though nothing was set for that.
-        let later = due + Duration::from_millis(10);
+        let state = timer.state.lock();
+        assert_eq!((state.waiting.len(), state.set), (0, Some(due)));
+    }
+
+    #[tokio::test]
+    async fn who_waits_longer_than_the_one_before_is_woken_all_the_same() {
+        let timer = timer();
+        let soon = now() + Duration::from_millis(10);
+        let later = soon + Duration::from_millis(10);
+        // Is answered, and leaves the timer set.
+        let (tell, told) = oneshot::channel();
+        let (answered, ()) = join(timer.until(soon, told), async {
+            tell.send(()).unwrap();
+        })
+        .await;
+        assert_eq!(answered, Ok(Ok(())));
         let waited = timer.until(later, pending::<()>()).await;
         assert_eq!((waited, now() >= later), (Err(Elapsed), true));
     }
