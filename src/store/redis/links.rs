@@ -133,6 +133,10 @@ impl Links {
             let reply = link.submit(work.clone(), asking, now)?;
             match self.timer.until(due, reply).await {
                 Ok(Ok(Ok(decision))) => return Ok(decision),
+                // The call had as long as this query, and was told first that its time is over.
+                Ok(Ok(Err(Missed::Failed(FailureClass::Timeout)))) if super::now() >= due => {
+                    return Err(Unasked::Late);
+                }
                 Ok(Ok(Err(Missed::Failed(class)))) => return Err(Unasked::Failed(class)),
                 Ok(Ok(Err(Missed::Unsent(why)))) => return Err(why),
                 Ok(Ok(Err(Missed::Moved(Redirect { to, ask, .. })))) => {
