@@ -15,8 +15,8 @@ use thread_priority::unix::{
 };
 use tracing::{debug, warn};
 
-/// Does `work` when there is time for it, on a thread of its own, and waits for it; what it comes to,
-/// which is none for no work only. Blocks. Where the machine has no thread for it, it is done on this one.
+/// Does `work` when there is time for it, on a thread of its own, and waits for what it comes to, which
+/// is always there. Blocks. Where the machine has no thread for it, it is done on this one.
 pub(crate) fn patiently<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
     let work = Mutex::new(Some(work));
     let take = || {
