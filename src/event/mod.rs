@@ -5,6 +5,7 @@
 
 mod fleet;
 mod outcome;
+mod protocol;
 mod sample;
 mod store;
 mod trace;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 pub use fleet::{AlertChanged, AlertState, DomainTotals, Total, Totals};
 pub use outcome::{DecidedBy, Outcome, QueryResult};
+pub use protocol::ProtocolError;
 pub use sample::{DecisionSample, TooManyDomains};
 pub use store::{
     BreakerState, FallbackReason, FellBack, Operation, Reconciled, StoreCalled, StoreChanged,
@@ -41,6 +43,9 @@ pub trait Events: fmt::Debug + Send + Sync {
 
     /// A call was not answered but refused.
     fn refused(&self, event: Refused);
+
+    /// A client broke HTTP/2 on the gRPC port, or does not speak it.
+    fn protocol_error(&self, _: ProtocolError) {}
 
     /// Policies were read again, or for the first time.
     fn reloaded(&self, event: Reloaded);
@@ -257,6 +262,7 @@ mod tests {
         in_order(FallbackReason::ALL.map(FallbackReason::index));
         in_order(Operation::ALL.map(Operation::index));
         in_order(Outcome::ALL.map(Outcome::index));
+        in_order(ProtocolError::ALL.map(ProtocolError::index));
         in_order(QueryResult::ALL.map(QueryResult::index));
         in_order(StoreName::ALL.map(StoreName::index));
         in_order(Total::ALL.map(Total::index));

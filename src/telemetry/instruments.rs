@@ -62,7 +62,7 @@ impl Instrument {
 }
 
 /// Every metric that exists, by name.
-pub const ALL: [Instrument; 41] = [
+pub const ALL: [Instrument; 42] = [
     DB_DURATION,
     RPC_DURATION,
     ALERT_ACTIVE,
@@ -73,6 +73,7 @@ pub const ALL: [Instrument; 41] = [
     DECISION_DURATION,
     DECISIONS,
     SERIES_OVERFLOW,
+    PROTOCOL_ERRORS,
     NEAR_LIMIT,
     POLICY_INFO,
     POLICY_LOADED,
@@ -186,6 +187,13 @@ pub(super) const SERIES_OVERFLOW: Instrument = Instrument {
     help: "Decisions that were counted under a coarser rule label, since a cap on series was reached",
     kind: Kind::Counter,
     attributes: &[],
+};
+pub(super) const PROTOCOL_ERRORS: Instrument = Instrument {
+    name: "tollgate.grpc.protocol_errors",
+    unit: "{error}",
+    help: "Connections and streams on the gRPC port that ended by a protocol error, by reason: their calls were not decided, and Envoy lets such requests pass unless told otherwise",
+    kind: Kind::Counter,
+    attributes: &["reason"],
 };
 pub(super) const NEAR_LIMIT: Instrument = Instrument {
     name: "tollgate.near_limit.hits",

@@ -59,8 +59,9 @@ pub use top::{TopAsked, TopKey, TopKeys};
 use crate::alert::Counts;
 use crate::clock::Clock;
 use crate::event::{
-    Answered, CallTrace, Code, Decided, DecidedBy, Events, FellBack, Meters, Operation, Queried,
-    Reconciled, Refused, Reloaded, Served, StoreCalled, StoreChanged, StoreName, Written,
+    Answered, CallTrace, Code, Decided, DecidedBy, Events, FellBack, Meters, Operation,
+    ProtocolError, Queried, Reconciled, Refused, Reloaded, Served, StoreCalled, StoreChanged,
+    StoreName, Written,
 };
 use decision_log::DecisionLog;
 use decisions::Decisions;
@@ -144,6 +145,7 @@ impl Telemetry {
             domains: Domains::new(shards),
             accepted: AtomicU64::new(0),
             refused_calls: Default::default(),
+            protocol_errors: Default::default(),
             refused: AtomicU64::new(0),
             loaded_millis: AtomicU64::new(0),
             stores: Arc::default(),
@@ -233,6 +235,12 @@ impl Events for Telemetry {
 
     fn refused(&self, event: Refused) {
         if let Some(count) = self.state.refused_calls.get(event.code.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn protocol_error(&self, error: ProtocolError) {
+        if let Some(count) = self.state.protocol_errors.get(error.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -373,6 +381,8 @@ struct State {
     accepted: AtomicU64,
     /// Calls that were refused, by [`Code::index`].
     refused_calls: [AtomicU64; Code::ALL.len()],
+    /// Clients that broke HTTP/2, by [`ProtocolError::index`].
+    protocol_errors: [AtomicU64; ProtocolError::ALL.len()],
     refused: AtomicU64,
     loaded_millis: AtomicU64,
     stores: Arc<Stores>,

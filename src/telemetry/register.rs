@@ -12,12 +12,13 @@ use super::decisions::{MAX_SERIES, OTHER, Slot};
 use super::domains::MAX_DOMAINS;
 use super::instruments::{
     BUILD_INFO, DECISIONS, IN_FLIGHT, Instrument, NEAR_LIMIT, POLICY_INFO, POLICY_LOADED,
-    POLICY_REFUSED, POLICY_RELOADS, POLICY_RULES, REFUSED, REQUESTS, RULE_ENFORCEMENT,
-    SERIES_OVERFLOW, SETTINGS_REFUSED, STORE_EXPIRED, STORE_KEY_LIMIT, STORE_KEYS,
-    STORE_LOG_OVERFLOWS, STORE_OVERFLOW_DECISIONS, STORE_OVERFLOW_REFUNDS, STORE_OVERFLOW_REFUSED,
+    POLICY_REFUSED, POLICY_RELOADS, POLICY_RULES, PROTOCOL_ERRORS, REFUSED, REQUESTS,
+    RULE_ENFORCEMENT, SERIES_OVERFLOW, SETTINGS_REFUSED, STORE_EXPIRED, STORE_KEY_LIMIT,
+    STORE_KEYS, STORE_LOG_OVERFLOWS, STORE_OVERFLOW_DECISIONS, STORE_OVERFLOW_REFUNDS,
+    STORE_OVERFLOW_REFUSED,
 };
 use super::{Readings, State, store_readings, stores};
-use crate::event::{Code, QueryResult};
+use crate::event::{Code, ProtocolError, QueryResult};
 
 /// Makes every instrument that reads `state` when it is collected.
 pub(super) fn register(meter: &Meter, state: &Arc<State>) {
@@ -29,6 +30,7 @@ pub(super) fn register(meter: &Meter, state: &Arc<State>) {
 
     gauge(meter, state, IN_FLIGHT, |r| r.in_flight);
     refused(meter, state);
+    protocol_errors(meter, state);
     gauge(meter, state, POLICY_REFUSED, |r| {
         u64::from(r.policies_refused)
     });
@@ -147,6 +149,21 @@ fn refused(meter: &Meter, state: &Arc<State>) {
             for (code, count) in counts.filter(|(code, _)| **code != Code::Cancelled) {
                 let count = count.load(Ordering::Relaxed);
                 observer.observe(count, &[KeyValue::new("code", code.name())]);
+            }
+        })
+        .build();
+}
+
+fn protocol_errors(meter: &Meter, state: &Arc<State>) {
+    let errors = Arc::clone(state);
+    meter
+        .u64_observable_counter(PROTOCOL_ERRORS.name)
+        .with_unit(PROTOCOL_ERRORS.unit)
+        .with_description(PROTOCOL_ERRORS.help)
+        .with_callback(move |observer| {
+            for (error, count) in ProtocolError::ALL.iter().zip(&errors.protocol_errors) {
+                let count = count.load(Ordering::Relaxed);
+                observer.observe(count, &[KeyValue::new("reason", error.name())]);
             }
         })
         .build();

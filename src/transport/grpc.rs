@@ -1,6 +1,7 @@
 //! The rate limit call, from hyper's request to hyper's response.
 
 use std::convert::Infallible;
+use std::error::Error;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::{Duration, Instant as StdInstant};
@@ -10,19 +11,22 @@ use futures_util::future::Either;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body::Body;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use prost::Message;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::body::{GRPC_MESSAGE, GRPC_STATUS, GrpcBody};
 use super::routes::{HealthReporter, Routes};
-use super::server::ServerError;
+use super::server::{self, ServerError};
 use super::serving::Serving;
 use super::status::Status;
-use super::{Service, census, convert, deadline, frame, trace, wire};
+use super::{Service, census, convert, deadline, frame, http2, trace, wire};
 use crate::clock::Stopwatch;
 use crate::event::{Answered, CallTrace, Code};
 use crate::limiter::{Answer, Refusal};
-use crate::model::Query;
+use crate::model::{Peer, Query};
 use crate::pipeline::Begun;
 use crate::store::{Asked, Lane};
 
@@ -61,7 +65,7 @@ impl Calls {
     ) -> impl Future<Output = Result<Response<GrpcBody>, Infallible>> + Send + use<B>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         if request.uri().path() != wire::SHOULD_RATE_LIMIT || request.method() != Method::POST {
             return Either::Left(Box::pin(self.routes.clone().serve(request)));
@@ -144,6 +148,22 @@ impl Endpoint {
         })))
     }
 
+    /// Serves a connection until its client ends it.
+    ///
+    /// # Errors
+    /// If the client breaks the protocol, or the stream fails.
+    pub async fn serve<S>(&self, stream: S) -> Result<(), Box<dyn Error + Send + Sync>>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let calls = Arc::clone(&self.0);
+        let service = Arc::clone(&calls.service);
+        let report = move |error| service.report_protocol_error(error, Peer::Unix);
+        let stream = TokioIo::new(http2::accept(stream, report).await?);
+        let answer = service_fn(move |request| Arc::clone(&calls).answer(request));
+        Ok(server::builder().serve_connection(stream, answer).await?)
+    }
+
     /// Answers one call.
     pub async fn call<B>(
         &self,
@@ -151,7 +171,7 @@ impl Endpoint {
     ) -> Response<impl Body<Data = Bytes, Error = tonic::Status> + use<B>>
     where
         B: Body<Data = Bytes> + Send + Unpin + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         match Arc::clone(&self.0).answer(request).await {
             Ok(response) => response,

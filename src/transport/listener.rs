@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
+use crate::model::Peer;
+
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
@@ -35,11 +37,11 @@ pub enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
-/// A connection that somebody opened.
+/// A connection that a client opened.
 #[derive(Debug)]
 pub enum Connection {
     /// Over TCP.
-    Tcp(TcpStream),
+    Tcp(TcpStream, Peer),
     /// Over a unix socket.
     Unix(UnixStream),
 }
@@ -106,9 +108,9 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<Connection> {
         match self {
             Self::Tcp(listener) => {
-                let (stream, _) = listener.accept().await?;
+                let (stream, address) = listener.accept().await?;
                 stream.set_nodelay(true)?;
-                Ok(Connection::Tcp(stream))
+                Ok(Connection::Tcp(stream, Peer::Tcp(address)))
             }
             Self::Unix(listener, _) => Ok(Connection::Unix(listener.accept().await?.0)),
         }

@@ -16,6 +16,7 @@ mod frame;
 mod grpc;
 mod headers;
 pub mod http;
+mod http2;
 pub mod http_server;
 pub mod json;
 pub mod listener;
@@ -32,8 +33,10 @@ pub mod wire;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::model::Sampler;
+use crate::event::ProtocolError;
+use crate::model::{Peer, Sampler};
 use crate::pipeline::Pipeline;
+use http2::ProtocolErrors;
 use refusals::Refusals;
 use status::Status;
 
@@ -48,6 +51,7 @@ pub struct Service {
     limits: Limits,
     in_flight: AtomicUsize,
     refusals: Refusals,
+    protocol_errors: ProtocolErrors,
     /// Which calls are recorded, if any are.
     sampler: Option<Sampler>,
 }
@@ -94,6 +98,7 @@ impl Service {
             limits,
             in_flight: AtomicUsize::new(0),
             refusals: Refusals::default(),
+            protocol_errors: ProtocolErrors::default(),
             sampler: None,
         }
     }
@@ -120,6 +125,12 @@ impl Service {
     fn note_refused(&self, status: &Status) {
         self.refusals
             .note(status, self.pipeline.events(), self.pipeline.clock().now());
+    }
+
+    /// Counts and logs that a gRPC client broke HTTP/2.
+    fn report_protocol_error(&self, error: ProtocolError, peer: Peer) {
+        let (events, now) = (self.pipeline.events(), self.pipeline.clock().now());
+        self.protocol_errors.report(error, peer, events, now);
     }
 
     /// Takes a place among the calls under way, if one is free.

@@ -10,19 +10,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use hyper::server::conn::http2;
+use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::Service;
 use super::grpc::Calls;
+use super::http2::{self, PrefaceError};
 use super::listener::{Address, Connection, Listener};
 use super::routes::{HealthReporter, Routes};
+use crate::model::Peer;
 
 /// How connections are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,14 +180,14 @@ impl Drop for Open {
 /// A connection on its way from one runtime to another.
 #[derive(Debug)]
 enum Socket {
-    Tcp(std::net::TcpStream),
+    Tcp(std::net::TcpStream, Peer),
     Unix(std::os::unix::net::UnixStream),
 }
 
 impl Socket {
     fn leave(connection: Connection) -> std::io::Result<Self> {
         Ok(match connection {
-            Connection::Tcp(stream) => Self::Tcp(stream.into_std()?),
+            Connection::Tcp(stream, peer) => Self::Tcp(stream.into_std()?, peer),
             Connection::Unix(stream) => Self::Unix(stream.into_std()?),
         })
     }
@@ -299,12 +301,12 @@ impl Worker {
 
     async fn serve(self, socket: Socket, calls: Arc<Calls>) {
         let outcome = match socket {
-            Socket::Tcp(stream) => match tokio::net::TcpStream::from_std(stream) {
-                Ok(stream) => self.connection(stream, calls).await,
+            Socket::Tcp(stream, peer) => match tokio::net::TcpStream::from_std(stream) {
+                Ok(stream) => self.connection(stream, peer, calls).await,
                 Err(error) => Err(error.into()),
             },
             Socket::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
-                Ok(stream) => self.connection(stream, calls).await,
+                Ok(stream) => self.connection(stream, Peer::Unix, calls).await,
                 Err(error) => Err(error.into()),
             },
         };
@@ -316,6 +318,7 @@ impl Worker {
     async fn connection<S>(
         self,
         stream: S,
+        peer: Peer,
         calls: Arc<Calls>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
     where
@@ -326,9 +329,27 @@ impl Worker {
             mut draining,
             cut,
         } = self;
-        let answer = service_fn(move |request| Arc::clone(&calls).answer(request));
-        let mut connection = std::pin::pin!(http2().serve_connection(TokioIo::new(stream), answer));
         let mut age = std::pin::pin!(sleep(jittered(config.max_age)));
+        let service = Arc::clone(&calls.service);
+        let report = move |error| service.report_protocol_error(error, peer);
+        let mut accept = std::pin::pin!(http2::accept(stream, report));
+        let accepted = tokio::select! {
+            accepted = accept.as_mut() => accepted,
+            // A client that has sent nothing has no call to finish.
+            () = age.as_mut() => return Ok(()),
+            // Unless its first call is on its way.
+            grace = drained(&mut draining) => match timeout(grace.min(LATE_PREFACE), accept).await {
+                Ok(accepted) => accepted,
+                Err(_) => return Ok(()),
+            },
+        };
+        let stream = match accepted {
+            Err(PrefaceError::Closed) => return Ok(()),
+            accepted => accepted?,
+        };
+        let answer = service_fn(move |request| Arc::clone(&calls).answer(request));
+        let mut connection =
+            std::pin::pin!(builder().serve_connection(TokioIo::new(stream), answer));
         let mut is_draining = false;
         let grace = tokio::select! {
             ended = connection.as_mut() => return Ok(ended?),
@@ -360,8 +381,8 @@ impl Worker {
 }
 
 /// HTTP/2 as Envoy needs it.
-fn http2() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+pub(super) fn builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_STREAMS)
@@ -403,6 +424,9 @@ const CONNECTION_WINDOW: u32 = 1 << 20;
 
 /// Room for what tracing and `initial_metadata` copy from clients' headers.
 const MAX_HEADERS: u32 = 1 << 20;
+
+/// How long a drain waits for the preface of a connection that was just opened.
+const LATE_PREFACE: Duration = Duration::from_millis(500);
 
 /// A peer that vanished without a word is noticed after twice this.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);

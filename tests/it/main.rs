@@ -25,6 +25,7 @@ mod metrics_doc;
 mod otlp;
 mod process;
 mod proto;
+mod protocol;
 mod reactions;
 mod readme;
 mod redis;

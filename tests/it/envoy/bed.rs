@@ -116,6 +116,24 @@ impl Tollgate {
         Self::run(command, grpc, dir).await
     }
 
+    /// Starts it with its gRPC on a unix socket.
+    pub(crate) async fn start_on_socket(policy: &str, socket: &Path) -> Process {
+        let dir = socket.parent().expect("a folder");
+        std::fs::write(dir.join("policy.yaml"), policy).expect("a writable folder");
+        let mut command = Command::new(TOLLGATE);
+        command.arg("serve").arg("--policies");
+        command.arg(dir.join("policy.yaml"));
+        command.args(["--http", "127.0.0.1:0", "--admin", "127.0.0.1:0", "--grpc"]);
+        command.arg(format!("unix:{}", socket.display()));
+        let mut process = Process::spawn("tollgate", &command);
+        process
+            .line("that it is ready", |line| {
+                line.contains("ready").then_some(())
+            })
+            .await;
+        process
+    }
+
     /// Runs `serve` on loopback ports and waits until it has said which.
     pub(crate) async fn run(mut command: Command, grpc: SocketAddr, dir: TempDir) -> Self {
         command.args(["--grpc", &grpc.to_string()]);

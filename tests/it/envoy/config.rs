@@ -50,9 +50,8 @@ impl Gateway {
         }
     }
 
-    /// The whole bootstrap. The upstream is a listener of the same Envoy on a socket in `dir`.
+    /// The whole bootstrap, with sockets in `dir`.
     pub(crate) fn render(&self, dir: &Path) -> Value {
-        let upstream = json!({ "pipe": { "path": dir.join("upstream.sock") } });
         let tollgates = self.tollgates.iter().map(tcp).collect();
         let mut tollgate = over_http2(cluster("tollgate", tollgates));
         if self.health_checks {
@@ -67,46 +66,72 @@ impl Gateway {
                 "default_source_code": { "inline_string": LIMIT_FROM_HEADER } },
         });
         let mut gateway = manager("gateway", routes(), vec![lua, self.filter()]);
-        let mut clusters = vec![cluster("upstream", vec![upstream.clone()])];
+        let mut clusters = Vec::new();
         if let Some(receiver) = &self.traces {
             gateway["typed_config"]["tracing"] = tracing();
             clusters.push(over_http2(cluster("otlp", vec![tcp(receiver)])));
         }
         clusters.push(tollgate);
-        let answer = json!({ "match": { "prefix": "/" },
-            "direct_response": { "status": 200, "body": { "inline_string": BODY } } });
-        json!({
-            "admin": { "address": tcp(&SocketAddr::from(([127, 0, 0, 1], 0))) },
-            // Spans leave as they end, not by fives.
-            "layered_runtime": { "layers": [{ "name": "static", "static_layer":
-                { "tracing": { "opentelemetry": { "min_flush_spans": 1 } } } }] },
-            "static_resources": {
-                "clusters": clusters,
-                "listeners": [
-                    listener("gateway", &tcp(&SocketAddr::from(([127, 0, 0, 1], 0))), &gateway),
-                    listener("upstream", &upstream, &manager("upstream", json!([answer]), vec![])),
-                ],
-            },
-        })
+        bootstrap(dir, clusters, &gateway)
     }
 
     fn filter(&self) -> Value {
-        json!({
-            "name": RATELIMIT,
-            "typed_config": {
-                "@type": ty("filters.http.ratelimit.v3.RateLimit"),
-                "domain": DOMAIN,
-                "timeout": self.timeout,
-                "failure_mode_deny": self.fail_closed,
-                "enable_x_ratelimit_headers": "DRAFT_VERSION_03",
-                "enable_retry_after_header": true,
-                "rate_limit_service": {
-                    "transport_api_version": "V3",
-                    "grpc_service": { "envoy_grpc": { "cluster_name": "tollgate" } },
-                },
-            },
-        })
+        let mut filter = filter("tollgate");
+        filter["typed_config"]["timeout"] = json!(self.timeout);
+        filter["typed_config"]["failure_mode_deny"] = json!(self.fail_closed);
+        filter
     }
+}
+
+/// A rate limit filter that asks a cluster, waits for long, and fails closed.
+pub(crate) fn filter(cluster: &str) -> Value {
+    json!({
+        "name": RATELIMIT,
+        "typed_config": {
+            "@type": ty("filters.http.ratelimit.v3.RateLimit"),
+            "domain": DOMAIN,
+            "timeout": "10s",
+            "failure_mode_deny": true,
+            "enable_x_ratelimit_headers": "DRAFT_VERSION_03",
+            "enable_retry_after_header": true,
+            "rate_limit_service": {
+                "transport_api_version": "V3",
+                "grpc_service": { "envoy_grpc": { "cluster_name": cluster } },
+            },
+        },
+    })
+}
+
+/// A bootstrap whose gateway has these filters and routes.
+pub(crate) fn gateway(
+    dir: &Path,
+    clusters: Vec<Value>,
+    filters: Vec<Value>,
+    routes: Value,
+) -> Value {
+    bootstrap(dir, clusters, &manager("gateway", routes, filters))
+}
+
+/// The whole bootstrap around a gateway and its clusters. The upstream is a listener of the same Envoy
+/// on a socket in `dir`.
+fn bootstrap(dir: &Path, mut clusters: Vec<Value>, gateway: &Value) -> Value {
+    let upstream = json!({ "pipe": { "path": dir.join("upstream.sock") } });
+    clusters.push(cluster("upstream", vec![upstream.clone()]));
+    let answer = json!({ "match": { "prefix": "/" },
+        "direct_response": { "status": 200, "body": { "inline_string": BODY } } });
+    json!({
+        "admin": { "address": tcp(&SocketAddr::from(([127, 0, 0, 1], 0))) },
+        // Spans leave as they end, not by fives.
+        "layered_runtime": { "layers": [{ "name": "static", "static_layer":
+            { "tracing": { "opentelemetry": { "min_flush_spans": 1 } } } }] },
+        "static_resources": {
+            "clusters": clusters,
+            "listeners": [
+                listener("gateway", &tcp(&SocketAddr::from(([127, 0, 0, 1], 0))), gateway),
+                listener("upstream", &upstream, &manager("upstream", json!([answer]), vec![])),
+            ],
+        },
+    })
 }
 
 /// What the upstream answers; its length is what `/bytes` charges.
@@ -185,7 +210,7 @@ fn routes() -> Value {
 }
 
 /// A route with descriptors of its own, written where Envoy honours every field of them.
-fn route(path: &str, rate_limits: Value) -> Value {
+pub(crate) fn route(path: &str, rate_limits: Value) -> Value {
     let per_route = json!({
         "@type": ty("filters.http.ratelimit.v3.RateLimitPerRoute"), "rate_limits": rate_limits });
     json!({
@@ -221,7 +246,7 @@ fn listener(name: &str, address: &Value, manager: &Value) -> Value {
     json!({ "name": name, "address": address, "filter_chains": [{ "filters": [manager] }] })
 }
 
-fn cluster(name: &str, addresses: Vec<Value>) -> Value {
+pub(crate) fn cluster(name: &str, addresses: Vec<Value>) -> Value {
     let endpoints: Vec<_> = addresses
         .into_iter()
         .map(|a| json!({ "endpoint": { "address": a } }))
@@ -232,7 +257,7 @@ fn cluster(name: &str, addresses: Vec<Value>) -> Value {
     })
 }
 
-fn over_http2(mut cluster: Value) -> Value {
+pub(crate) fn over_http2(mut cluster: Value) -> Value {
     cluster["typed_extension_protocol_options"] = json!({
         "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
             "@type": ty("upstreams.http.v3.HttpProtocolOptions"),
@@ -257,7 +282,7 @@ fn tracing() -> Value {
     })
 }
 
-fn tcp(address: &SocketAddr) -> Value {
+pub(crate) fn tcp(address: &SocketAddr) -> Value {
     json!({ "socket_address": { "address": address.ip(), "port_value": address.port() } })
 }
 

@@ -14,6 +14,7 @@ pub(crate) mod client;
 pub(crate) mod config;
 mod hostile;
 mod limits;
+mod names;
 mod readme;
 mod stops;
 mod streams;
