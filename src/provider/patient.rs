@@ -33,7 +33,7 @@ pub(crate) fn patiently<T: Send>(work: impl FnOnce() -> T + Send) -> Option<T> {
         match spawned {
             Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
             Err(error) => {
-                warn!(%error, "there is no thread for policies to be read on; queries may wait for that");
+                warn!(%error, "cannot start a thread to read policies on; queries may wait while they are read");
                 take()
             }
         }
@@ -47,7 +47,7 @@ fn step_back() {
     if let Err(error) = set_thread_priority_and_policy(this, ThreadPriority::Min, idle) {
         debug!(
             ?error,
-            "reading policies competes with queries for the processor"
+            "cannot lower the priority of reading policies; it competes with queries"
         );
     }
 }

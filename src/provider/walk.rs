@@ -121,7 +121,8 @@ impl Tree {
     }
 }
 
-fn is_policy(path: &Path) -> bool {
+/// Whether a file of a folder counts, by its name.
+pub(super) fn is_policy(path: &Path) -> bool {
     path.extension()
         .is_some_and(|extension| extension == "yaml" || extension == "yml")
 }

@@ -1,9 +1,8 @@
 //! Log lines on standard error, as text for people or JSON for machines.
 //!
-//! The level can be changed while the service runs. Libraries below us (HTTP/2, gRPC) speak only
-//! from `warn` up, unless the level asks for everything (`debug`, `trace`): at `info` they would
-//! drown what an operator looks for. A line is written by the thread that logs, so nothing on the
-//! request path may log at `info` or above for every request.
+//! The level can be changed while the service runs. It is Tollgate's own: what the libraries may
+//! log at each level is in one table ([`LIBRARIES`]). A line is written by the thread that logs, so
+//! nothing on the request path may log at `info` or above for every request.
 
 use std::fmt;
 use std::io::IsTerminal;
@@ -30,9 +29,9 @@ pub enum Level {
     /// What an operator wants to know of a healthy service.
     #[default]
     Info,
-    /// What happens inside, libraries included.
+    /// What Tollgate decides and why, connections, reloads.
     Debug,
-    /// Everything.
+    /// The same, and what libraries say up to `debug`.
     Trace,
 }
 
@@ -79,24 +78,13 @@ impl Level {
         }
     }
 
-    /// What the Redis client warns of and fails with is told by us, with its reason.
-    const fn of_fred(self) -> LevelFilter {
-        match self {
-            Self::Error | Self::Warn | Self::Info => LevelFilter::OFF,
-            Self::Debug | Self::Trace => self.filter(),
-        }
-    }
-
+    /// What is logged at this level: our own lines from it up, those of libraries by the table.
     fn targets(self) -> Targets {
-        let below = match self {
-            Self::Error => LevelFilter::ERROR,
-            Self::Warn | Self::Info => LevelFilter::WARN,
-            Self::Debug | Self::Trace => self.filter(),
-        };
+        let of_libraries = LIBRARIES.map(|(library, allowed)| (library, allowed.at(self)));
         Targets::new()
-            .with_default(self.filter())
-            .with_targets(LIBRARIES.map(|library| (library, below)))
-            .with_target("fred", self.of_fred())
+            .with_default(Allowed::Warnings.at(self))
+            .with_targets(of_libraries)
+            .with_target(OWN, self.filter())
     }
 }
 
@@ -245,8 +233,50 @@ where
     (subscriber, handle)
 }
 
-/// Targets of the libraries that have much to say.
-const LIBRARIES: [&str; 5] = ["h2", "hyper", "hyper_util", "tonic", "tower"];
+/// What a library may log.
+#[derive(Clone, Copy, Debug)]
+enum Allowed {
+    /// Nothing at any level.
+    Nothing,
+    /// Warnings and errors, at every level that shows ours.
+    OnlyWarnings,
+    /// Warnings and errors; at `trace` everything up to `debug`.
+    Warnings,
+}
+
+impl Allowed {
+    const fn at(self, level: Level) -> LevelFilter {
+        match (self, level) {
+            (Self::Nothing, _) => LevelFilter::OFF,
+            (_, Level::Error) => LevelFilter::ERROR,
+            (Self::Warnings, Level::Trace) => LevelFilter::DEBUG,
+            (Self::OnlyWarnings | Self::Warnings, _) => LevelFilter::WARN,
+        }
+    }
+}
+
+/// Targets of libraries, and what each may log. A library that is not named here may log as h2 does.
+const LIBRARIES: [(&str, Allowed); 12] = [
+    // Its lines hold what servers answer, and a server may repeat the password. What an operator
+    // has to know of it, `store::redis` logs with its cause.
+    ("fred", Allowed::Nothing),
+    ("h2", Allowed::Warnings),
+    ("hyper", Allowed::Warnings),
+    ("hyper_util", Allowed::Warnings),
+    // A line for each event of a watched folder: where the log is in that folder, each line would
+    // be the cause of the next.
+    ("inotify", Allowed::OnlyWarnings),
+    ("mio", Allowed::OnlyWarnings),
+    ("notify", Allowed::OnlyWarnings),
+    ("reqwest", Allowed::Warnings),
+    ("rustls", Allowed::Warnings),
+    ("tokio", Allowed::Warnings),
+    ("tonic", Allowed::Warnings),
+    ("tower", Allowed::Warnings),
+];
+
+/// The target of our own lines.
+const OWN: &str = "tollgate";
 
 #[cfg(test)]
 mod tests {
@@ -337,18 +367,45 @@ mod tests {
     }
 
     #[test]
-    fn libraries_are_heard_from_warn_up_unless_debugging() {
+    fn libraries_are_heard_from_warn_up_unless_tracing() {
         let speak = |_: &LogHandle| {
-            tracing::info!(target: "h2::codec", "library info");
+            tracing::debug!(target: "h2::codec", "library debug");
+            tracing::trace!(target: "h2::codec", "library trace");
+            tracing::debug!(target: "not_in_the_table", "other debug");
             tracing::warn!(target: "hyper_util::server", "library warning");
+            tracing::warn!(target: "not_in_the_table", "other warning");
+            tracing::debug!("our own");
         };
-        let text = logged(Level::Info, Format::Text, speak);
-        assert!(
-            !text.contains("library info") && text.contains("library warning"),
-            "{text}"
-        );
-        assert!(!logged(Level::Error, Format::Text, speak).contains("library"));
-        assert!(logged(Level::Debug, Format::Text, speak).contains("library info"));
+        let heard = |level| {
+            let text = logged(level, Format::Text, speak);
+            [
+                "library debug",
+                "other debug",
+                "library trace",
+                "library warning",
+                "other warning",
+                "our own",
+            ]
+            .map(|part| text.contains(part))
+        };
+        assert_eq!(heard(Level::Error), [false; 6]);
+        assert_eq!(heard(Level::Warn), [false, false, false, true, true, false]);
+        assert_eq!(heard(Level::Info), [false, false, false, true, true, false]);
+        assert_eq!(heard(Level::Debug), [false, false, false, true, true, true]);
+        assert_eq!(heard(Level::Trace), [true, true, false, true, true, true]);
+    }
+
+    #[test]
+    fn the_redis_client_and_the_watcher_are_kept_quiet_at_every_level() {
+        for level in Level::ALL {
+            let text = logged(level, Format::Text, |_| {
+                tracing::error!(target: "fred::router", "AUTH hunter2");
+                tracing::trace!(target: "fred", "AUTH hunter2");
+                tracing::debug!(target: "notify::inotify", "an event");
+                tracing::info!(target: "mio::poll", "an event");
+            });
+            assert_eq!(text, "", "{level}");
+        }
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 
@@ -84,7 +84,7 @@ impl Eyes {
             Ok(event) if !stirs(&event, &seen) => {}
             Ok(_) => noise.notify_one(),
             Err(error) => {
-                tracing::debug!(%error, "a change of policies could not be told");
+                tracing::debug!(%error, "the watcher reports an error; reading policies again");
                 noise.notify_one();
             }
         };
@@ -112,23 +112,28 @@ impl Eyes {
             tracing::warn!(
                 path = %self.path.display(),
                 %error,
-                "policies cannot be watched and are polled instead, so a change is seen later \
+                "policies cannot be watched; polling them instead, so a change takes effect later \
                  (limits: fs.inotify.max_user_instances, fs.inotify.max_user_watches)"
             );
         }
     }
 }
 
-/// Whether an event can be a change. Our own reading makes events too, which must not: it would
-/// never be quiet.
+/// Whether an event can be a change of policies. Two kinds cannot, and would never let it be quiet
+/// if they were taken for one: our own reading, and what is written to a file beside the policies
+/// that is not one of them, such as a log.
 fn stirs(event: &Event, plan: &Plan) -> bool {
-    match event.kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write)) => {}
+    let is_content = match event.kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
         EventKind::Access(_) => return false,
         _ if event.need_rescan() || event.paths.is_empty() => return true,
-        _ => {}
-    }
-    event.paths.iter().any(|path| plan.concerns(path))
+        EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Metadata(_)) => true,
+        _ => false,
+    };
+    event.paths.iter().any(|path| match is_content {
+        true => plan.reads(path),
+        false => plan.concerns(path),
+    })
 }
 
 fn outside(path: &Path) -> Result<Vec<Found>, String> {
@@ -141,3 +146,47 @@ fn outside(path: &Path) -> Result<Vec<Found>, String> {
 
 /// How often to follow a plan that changes while it is carried out.
 const SETTLES: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use notify::event::{CreateKind, DataChange, MetadataKind, RemoveKind, RenameMode};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn what_is_written_to_other_files_of_the_folder_is_no_change() {
+        let dir = TempDir::new().unwrap();
+        let root = fs::canonicalize(dir.path()).unwrap();
+        fs::create_dir_all(root.join("p/sub")).unwrap();
+        fs::write(root.join("p/linked"), "1").unwrap();
+        std::os::unix::fs::symlink("linked", root.join("p/a.yaml")).unwrap();
+        let path = root.join("p");
+        let mut tree = Tree::default();
+        tree.fill(&path).unwrap();
+        let plan = Plan::of(&path, &tree);
+        let stirs = |kind, name: &str| stirs(&Event::new(kind).add_path(path.join(name)), &plan);
+        let written = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let data = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let metadata = EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any));
+        for kind in [written, data, metadata] {
+            assert!(!stirs(kind, "tollgate.log"), "{kind:?}");
+            // A policy, what a policy is a link to, a folder of policies.
+            assert!(stirs(kind, "b.yml"), "{kind:?}");
+            assert!(stirs(kind, "linked"), "{kind:?}");
+            assert!(stirs(kind, "sub"), "{kind:?}");
+        }
+        // What comes, goes or changes its name may be a folder or a link on the way to policies.
+        for kind in [
+            EventKind::Create(CreateKind::Any),
+            EventKind::Remove(RemoveKind::Any),
+            EventKind::Modify(ModifyKind::Name(RenameMode::Any)),
+        ] {
+            assert!(stirs(kind, "..data"), "{kind:?}");
+        }
+        let read = EventKind::Access(AccessKind::Open(AccessMode::Any));
+        assert!(!stirs(read, "b.yml"));
+    }
+}

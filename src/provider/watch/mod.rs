@@ -167,7 +167,9 @@ impl Watch {
     /// If looking itself failed, they may.
     async fn look(&mut self) -> bool {
         let seen = self.with_eyes(|eyes| patiently(|| eyes.look())).await;
-        self.note(seen.flatten())
+        let changed = self.note(seen.flatten());
+        tracing::debug!(changed, "policies looked at");
+        changed
     }
 
     fn note(&self, seen: Option<Fingerprint>) -> bool {
@@ -200,7 +202,7 @@ impl Watch {
                 Some(result)
             }
             Err(error) => {
-                tracing::error!(%error, "looking for changed policies failed and is tried again");
+                tracing::error!(%error, "looking for changed policies failed; retrying");
                 None
             }
         }

@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use crate::provider::walk::Tree;
+use crate::provider::walk::{Tree, is_policy};
 
 /// What to watch. Folders are real paths, without a link in them, so none is there twice.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub(super) struct Plan {
 /// What matters in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Names {
-    /// It has policies.
-    All,
+    /// It has policies. Of its other files only these are read: policies are links to them.
+    All(BTreeSet<OsString>),
     /// It leads to them.
     Only(BTreeSet<OsString>),
 }
@@ -37,7 +37,11 @@ impl Plan {
         }
         for folder in &tree.folders {
             if let Ok(real) = fs::canonicalize(folder) {
-                plan.folders.insert(real, Names::All);
+                let names = match plan.folders.remove(&real) {
+                    Some(Names::All(names) | Names::Only(names)) => names,
+                    None => BTreeSet::new(),
+                };
+                plan.folders.insert(real, Names::All(names));
             }
         }
         plan
@@ -48,8 +52,18 @@ impl Plan {
         self.folders.keys().map(PathBuf::as_path)
     }
 
-    /// Whether something that happened to `path` can matter.
+    /// Whether it can matter that `path` has come, gone or changed its name.
     pub(super) fn concerns(&self, path: &Path) -> bool {
+        self.has(path, |_| true)
+    }
+
+    /// Whether it can matter that the contents or the rights of `path` have changed.
+    pub(super) fn reads(&self, path: &Path) -> bool {
+        self.has(path, is_policy)
+    }
+
+    /// Whether `path` is one of the folders, leads to one, or is in a folder of policies and `counts`.
+    fn has(&self, path: &Path, counts: impl Fn(&Path) -> bool) -> bool {
         if self.folders.contains_key(path) {
             return true;
         }
@@ -57,7 +71,7 @@ impl Plan {
             return true;
         };
         match self.folders.get(folder) {
-            Some(Names::All) => true,
+            Some(Names::All(names)) => counts(path) || names.contains(name),
             Some(Names::Only(names)) => names.contains(name),
             None => false,
         }
@@ -108,9 +122,8 @@ impl Plan {
             .folders
             .entry(folder.to_owned())
             .or_insert_with(|| Names::Only(BTreeSet::new()));
-        if let Names::Only(names) = names {
-            names.insert(name);
-        }
+        let (Names::All(names) | Names::Only(names)) = names;
+        names.insert(name);
     }
 }
 
@@ -152,7 +165,7 @@ mod tests {
         let lines = |(folder, names): (&PathBuf, &Names)| {
             let folder = folder.strip_prefix(root).unwrap().display();
             match names {
-                Names::All => format!("{folder}: *"),
+                Names::All(_) => format!("{folder}: *"),
                 Names::Only(names) => {
                     let names: Vec<_> = names.iter().map(|n| n.to_string_lossy()).collect();
                     format!("{folder}: {}", names.join(" "))

@@ -247,13 +247,42 @@ fn tls_config(place: &Place, files: Option<&TlsFiles>) -> Result<Option<TlsConfi
     }
 }
 
-/// A failure without the password, whoever repeats it.
+/// A failure without the password, whoever repeats it, be it only its beginning: servers cut what
+/// they repeat.
 fn hidden(failure: Failure, password: Option<&Secret>) -> Failure {
     let Some(password) = password.map(Secret::reveal).filter(|text| !text.is_empty()) else {
         return failure;
     };
-    Failure {
-        detail: failure.detail.replace(password, super::secret::HIDDEN),
-        ..failure
+    let mut detail = failure.detail.replace(password, super::secret::HIDDEN);
+    let beginnings = (SHORTEST_CUT..password.len()).rev();
+    let longest = beginnings
+        .filter_map(|end| password.get(..end))
+        .find(|beginning| detail.contains(beginning));
+    if let Some(beginning) = longest {
+        detail = detail.replace(beginning, super::secret::HIDDEN);
+    }
+    Failure { detail, ..failure }
+}
+
+/// Bytes of a password's beginning that are hidden by themselves. Fewer say little, and may be any
+/// word.
+const SHORTEST_CUT: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_hidden_even_if_only_its_beginning_is_repeated() {
+        let password = Secret::new("correct horse battery staple");
+        let shown = |text: &str| {
+            let failure = Failure::new(FailureClass::Auth, text);
+            hidden(failure, Some(&password)).detail
+        };
+        assert_eq!(shown("no 'correct horse battery staple'!"), "no '***'!");
+        assert_eq!(shown("no 'correct horse batt"), "no '***");
+        assert_eq!(shown("correct it"), "correct it");
+        let failure = Failure::new(FailureClass::Auth, "as it was");
+        assert_eq!(hidden(failure, None).detail, "as it was");
     }
 }
