@@ -3,8 +3,11 @@
 use std::num::NonZero;
 use std::thread::available_parallelism;
 
+use tracing::warn;
+
 use crate::admin::{Status, Token, TokenError};
 use crate::alert::{self, Alert};
+use crate::config::Report;
 use crate::config::settings::{
     self, ListenAddr, OrOff, Percent, Settings, Span, StoreKind, Threads,
 };
@@ -115,6 +118,37 @@ pub(super) fn alerts(settings: &Settings) -> alert::Config {
 
 fn seconds<const MIN: u64>(threshold: OrOff<Span<MIN>>) -> Option<f64> {
     threshold.get().map(|span| span.get().as_secs_f64())
+}
+
+/// The settings that let requests pass although they are over their limit, if there are any.
+pub(super) fn leniency(settings: &Settings) -> Option<String> {
+    let defaults = &settings.defaults;
+    let mut lenient = Vec::new();
+    let mut note = |path: &str, shadow_mode: Option<bool>, percent: Option<u32>| {
+        if shadow_mode == Some(true) {
+            lenient.push(format!("{path}.shadow_mode: true"));
+        }
+        if let Some(percent) = percent.filter(|percent| *percent < 100) {
+            lenient.push(format!("{path}.enforce_percent: {percent}"));
+        }
+    };
+    note(
+        "defaults",
+        Some(defaults.shadow_mode),
+        Some(defaults.enforce_percent.get()),
+    );
+    for (name, domain) in &settings.domains {
+        let percent = domain.enforce_percent.map(settings::Number::get);
+        note(&format!("domains.{name}"), domain.shadow_mode, percent);
+    }
+    (!lenient.is_empty()).then(|| lenient.join(", "))
+}
+
+/// Logs each thing that looks wrong in settings that take effect all the same.
+pub(crate) fn log_warnings(warnings: &Report) {
+    for problem in warnings.problems() {
+        warn!("settings: {problem}");
+    }
 }
 
 pub(crate) fn level(settings: &Settings) -> logs::Level {

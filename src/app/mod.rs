@@ -300,7 +300,7 @@ impl App {
         info!(
             drain_delay = ?shutdown.drain_delay.get(),
             grace = ?shutdown.grace.get(),
-            "stopping: not ready any more, still answering (a second signal ends at once)"
+            "draining: not ready, still answering calls (a second signal stops at once)"
         );
         self.status.set_serving(false);
         self.health.set_serving(false).await;
@@ -316,7 +316,7 @@ impl App {
         if cut > 0 {
             warn!(
                 connections = cut,
-                "stopped; the grace was over with calls still under way"
+                "stopped; connections cut with calls in flight, since shutdown.grace is over"
             );
             return Ended::Cut;
         }
@@ -326,6 +326,17 @@ impl App {
 
     fn announce(&self) {
         let policies = self.status.policies();
+        let settings = self.settings.load();
+        let store = store::summary(&settings);
+        if policies.rules == 0 {
+            warn!("no rule is in force: every request passes");
+        }
+        if let Some(lenient) = configure::leniency(&settings) {
+            warn!(
+                settings = lenient,
+                "limits are not enforced in full: settings let requests over their limit pass"
+            );
+        }
         info!(
             version = env!("CARGO_PKG_VERSION"),
             grpc = %self.grpc(),
@@ -334,6 +345,11 @@ impl App {
             rules = policies.rules,
             domains = policies.domains,
             policies = policies.path,
+            store = store.kind,
+            topology = store.topology,
+            servers = store.servers,
+            per_second_servers = store.per_second_servers,
+            replicas = store.replicas,
             "ready"
         );
     }

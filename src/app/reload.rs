@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::configure;
 use super::policies::{Found, LoadError, LoadedPolicies, Written};
@@ -71,12 +71,13 @@ impl std::fmt::Debug for Reloader {
 impl Reloader {
     /// Reads settings and policies again (SIGHUP): the emergency switch.
     pub(super) fn everything(&self) {
+        debug!("reading settings and policies again");
         let turn = self.begin_turn();
         match (self.reread)() {
             Ok(loaded) => self.settings_and_policies(loaded, turn),
             Err(why) => {
                 error!(
-                    "the settings in force stay: {}",
+                    "settings refused; keeping those in force: {}",
                     brief(&why, "/config_dump")
                 );
                 self.status.settings_refused(why);
@@ -92,7 +93,9 @@ impl Reloader {
             (turn.number, turn.last, std::mem::take(&mut turn.void))
         };
         let found = self.read();
-        if void || found.fingerprint != before {
+        let is_new = void || found.fingerprint != before;
+        debug!(is_new, "policies read");
+        if is_new {
             self.take(&found, turn);
         }
     }
@@ -114,13 +117,14 @@ impl Reloader {
     /// Takes over what may change while running, and says what may not.
     fn settings_and_policies(&self, loaded: Loaded, turn: u64) {
         let Loaded { settings, warnings } = loaded;
-        if !warnings.is_empty() {
-            warn!("settings have warnings:\n{warnings}");
-        }
+        configure::log_warnings(&warnings);
         let old = self.settings.load_full();
         let needs_restart = old.changes(&settings).needs_restart;
         if !needs_restart.is_empty() {
-            warn!("these settings need a restart: {}", list(&needs_restart));
+            warn!(
+                changes = list(&needs_restart),
+                "settings changed that need a restart; keeping the old values"
+            );
         }
         let mut new = old.reloaded(&settings);
         // Until all is told, whoever listened before or wants to from now on hears it.
@@ -141,7 +145,7 @@ impl Reloader {
         let applied = old.changes(&new).applied;
         self.settings.store(Arc::new(new));
         if !applied.is_empty() {
-            info!("settings in force anew: {}", list(&applied));
+            info!(changes = list(&applied), "settings reloaded");
         }
         self.set_level(level);
     }
@@ -216,7 +220,7 @@ impl Reloader {
             rules = status.rules,
             domains = status.domains,
             hash = status.hash,
-            "policies in force anew"
+            "policies reloaded"
         );
         for change in &changes.first {
             info!("{change}");
@@ -250,7 +254,7 @@ impl Reloader {
             self.status.refused(why.clone());
         }
         error!(
-            "the policies in force stay: {}",
+            "policies refused; keeping those in force: {}",
             brief(&why, "/config_dump")
         );
         self.telemetry.reloaded(Reloaded { accepted: false });
@@ -259,7 +263,7 @@ impl Reloader {
     fn refuse_settings(&self, changes: &str, why: &LoadError) {
         let why = format!("{changes}: with that, the policies in force would be refused: {why}");
         error!(
-            "the settings in force stay, save for the log: {}",
+            "settings refused; keeping those in force, except for the log level: {}",
             brief(&why, "/config_dump")
         );
         self.status.settings_refused(why);
@@ -269,7 +273,7 @@ impl Reloader {
         if let Some(log) = &self.log
             && let Err(error) = log.set_level(level)
         {
-            warn!(%error, "the log level stays");
+            warn!(%error, "cannot change the log level; keeping the old one");
         }
     }
 }
@@ -278,7 +282,7 @@ impl Reloader {
 pub(super) fn tell_warnings(warnings: &str) {
     if !warnings.is_empty() {
         warn!(
-            "policies have warnings:\n{}",
+            "policies accepted with warnings:\n{}",
             brief(warnings, "`tollgate check`")
         );
     }

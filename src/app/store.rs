@@ -8,11 +8,77 @@ use super::configure;
 use crate::clock::Clock;
 use crate::config::settings::{self, Replicas, Settings, StoreKind};
 use crate::event::{Events, StoreName};
-use crate::store::redis::{Access, Address, RedisConfig, RedisStore, Site, TlsFiles, Topology};
+use crate::store::redis::{
+    Access, Address, Place, RedisConfig, RedisStore, Site, TlsFiles, Topology,
+};
 use crate::store::{
     BreakerConfig, DeadlineConfig, FleetConfig, LocalConfig, LocalStore, MemoryStore, SharedConfig,
     SharedStore, Store,
 };
+
+/// Where counts are, for the log: without users and passwords.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Summary {
+    pub(super) kind: &'static str,
+    /// Of the shared store, if there is one; likewise below.
+    pub(super) topology: Option<&'static str>,
+    pub(super) servers: Option<String>,
+    pub(super) per_second_servers: Option<String>,
+    /// How it is known how many replicas share a limit while the store is away.
+    pub(super) replicas: String,
+}
+
+/// What the settings say of the store.
+pub(super) fn summary(settings: &Settings) -> Summary {
+    let redis = &settings.store.redis;
+    match settings.store.kind {
+        StoreKind::Memory => Summary {
+            kind: "memory",
+            topology: None,
+            servers: None,
+            per_second_servers: None,
+            replicas: "each counts alone".to_owned(),
+        },
+        StoreKind::Redis => {
+            let others = redis.failover_urls.0.iter();
+            let mut servers = vec![servers(redis.url.address())];
+            servers.extend(others.map(|url| self::servers(url.address())));
+            Summary {
+                kind: "redis",
+                topology: Some(match redis.url.address().topology {
+                    Topology::Cluster(_) => "cluster",
+                    Topology::Sentinel { .. } => "sentinel",
+                    Topology::Single(_) if servers.len() > 1 => "failover list",
+                    Topology::Single(_) => "single",
+                }),
+                servers: Some(servers.join(", ")),
+                per_second_servers: redis
+                    .per_second_url
+                    .as_ref()
+                    .map(|url| self::servers(url.address())),
+                replicas: match settings.fleet.replicas {
+                    Replicas::Auto => "auto".to_owned(),
+                    Replicas::Count(count) => count.get().to_string(),
+                },
+            }
+        }
+    }
+}
+
+/// The servers that an address names, those of a Sentinel first for what they are asked.
+fn servers(address: &Address) -> String {
+    let list = |places: &[Place]| {
+        let places: Vec<String> = places.iter().map(Place::to_string).collect();
+        places.join(", ")
+    };
+    match &address.topology {
+        Topology::Single(place) => place.to_string(),
+        Topology::Cluster(places) => list(places),
+        Topology::Sentinel {
+            service, sentinels, ..
+        } => format!("{service} at {}", list(sentinels)),
+    }
+}
 
 /// Opens the store; where it is in Redis, the servers are looked for from now on.
 pub(super) fn open(settings: &Settings, clock: &Clock, events: &Arc<dyn Events>) -> Store {

@@ -12,8 +12,9 @@ use crate::config::settings::{Loaded, Overrides};
 ///
 /// One line each, as compilers print them: `file:line:column: path: message (hint)`. What the
 /// settings say about rules (`defaults`, `domains`, `policies.merge_domains`) holds as it would for
-/// `serve`: from the file, if one is given, and from TOLLGATE_* variables. Exits 0 if there are no
-/// problems (warnings aside), 1 if there are.
+/// `serve`: from the file, if one is given, and from TOLLGATE_* variables. Files that the settings
+/// name (passwords, certificates, keys, the token) are read, so check where it is to be served. Exits 0
+/// if there are no problems (warnings aside), 1 if there are.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  \
     tollgate check config/policies\n  \
@@ -32,7 +33,7 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn run(self) -> ExitCode {
-        let loaded = super::settings::load(self.config.as_deref(), Overrides::default());
+        let loaded = super::settings::load_to_serve(self.config.as_deref(), Overrides::default());
         let Loaded { settings, warnings } = match loaded {
             Ok(loaded) => loaded,
             Err(error) => {

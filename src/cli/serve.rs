@@ -8,7 +8,7 @@ use clap::builder::TypedValueParser;
 use clap::error::ErrorKind;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{error, warn};
+use tracing::error;
 
 use crate::app::{App, Control, Ended, LoadError, Options, StartError, configure};
 use crate::clock::Clock;
@@ -76,16 +76,14 @@ impl Serve {
             admin: self.admin.clone(),
             redis: self.redis.clone(),
         };
-        super::settings::load(self.config.as_deref(), flags)
+        super::settings::load_to_serve(self.config.as_deref(), flags)
     }
 
     async fn serve(self, loaded: Loaded) -> ExitCode {
         let Loaded { settings, warnings } = loaded;
         let log = logs::init(configure::level(&settings), configure::format(&settings));
         let log = log.inspect_err(|error| super::complain(error)).ok();
-        if !warnings.is_empty() {
-            warn!("settings have warnings:\n{warnings}");
-        }
+        configure::log_warnings(&warnings);
         let control = match controls() {
             Ok(control) => control,
             Err(error) => {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::config::Report;
 use crate::config::settings::{Loaded, Overrides, Settings};
 
 /// Puts the settings together.
@@ -9,6 +10,23 @@ use crate::config::settings::{Loaded, Overrides, Settings};
 /// # Errors
 /// If the file cannot be read or something in it, or in a variable, is refused; in words.
 pub(super) fn load(config: Option<&Path>, flags: Overrides) -> Result<Loaded, String> {
+    load_by(config, |file| Settings::load(file, environment(), flags))
+}
+
+/// The same for those who serve by them or check that: the files that they name are looked at, too.
+///
+/// # Errors
+/// As [`load`], and if such a file cannot be used.
+pub(super) fn load_to_serve(config: Option<&Path>, flags: Overrides) -> Result<Loaded, String> {
+    load_by(config, |file| {
+        Settings::load_to_serve(file, environment(), flags)
+    })
+}
+
+fn load_by(
+    config: Option<&Path>,
+    load: impl FnOnce(Option<(&str, &[u8])>) -> Result<Loaded, Report>,
+) -> Result<Loaded, String> {
     let text = match config {
         None => None,
         Some(path) => {
@@ -21,8 +39,7 @@ pub(super) fn load(config: Option<&Path>, flags: Overrides) -> Result<Loaded, St
     let file = text
         .as_ref()
         .map(|(name, text)| (name.as_str(), text.as_slice()));
-    Settings::load(file, environment(), flags)
-        .map_err(|report| format!("settings refused:\n{report}"))
+    load(file).map_err(|report| format!("settings refused:\n{report}"))
 }
 
 /// The environment. What is not UTF-8 is shown as well as it can be: no setting is like that, and an

@@ -23,6 +23,7 @@ mod grammar;
 mod limit;
 mod metadata;
 mod node;
+mod positions;
 mod reader;
 mod replaces;
 mod rule_path;
@@ -40,6 +41,7 @@ mod hostile_tests;
 mod tests;
 
 pub use diff::{Change, Kind as ChangeKind, diff};
+pub(in crate::config) use positions::positions;
 pub use schema::{policy_table, schema};
 
 use super::Report;

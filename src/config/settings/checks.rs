@@ -18,11 +18,58 @@ pub(super) fn note(settings: &Settings, report: &mut Report) {
     note_credentials(redis, &mut notes);
     note_tls(redis, &mut notes);
     note_sentinel(redis, &mut notes);
-    if settings.store.kind == StoreKind::Memory && *redis != Redis::default() {
-        let hint = "write store.kind: redis, or serve with --redis";
+    note_memory(settings, &mut notes);
+    note_push(settings, &mut notes);
+}
+
+/// What is about a store that replicas share, where each counts alone.
+fn note_memory(settings: &Settings, notes: &mut Notes<'_>) {
+    if settings.store.kind == StoreKind::Redis {
+        return;
+    }
+    let hint = "write store.kind: redis, or serve with --redis";
+    let ignored = "has no effect while store.kind is memory";
+    let default = Settings::default();
+    for (path, is_set) in [
+        ("store.redis", settings.store.redis != default.store.redis),
+        ("deadline", settings.deadline != default.deadline),
+        (
+            "circuit_breaker",
+            settings.circuit_breaker != default.circuit_breaker,
+        ),
+        ("queue", settings.queue != default.queue),
+    ] {
+        if is_set {
+            notes.warning(path, ignored, hint);
+        }
+    }
+    if settings.fleet != default.fleet {
+        let message = format!("{ignored}: each replica counts alone and admits whole limits");
+        notes.warning("fleet.replicas", message, hint);
+    }
+}
+
+/// How something is pushed, where nothing is.
+fn note_push(settings: &Settings, notes: &mut Notes<'_>) {
+    let telemetry = &settings.telemetry;
+    if telemetry.otlp_endpoint.is_some() && settings.otel.disabled {
+        let message = "has no effect while OTEL_SDK_DISABLED is true";
+        notes.warning("telemetry.otlp_endpoint", message, "unset that variable");
+        return;
+    }
+    let push = settings.push();
+    let hint = "set telemetry.otlp_endpoint";
+    if telemetry.otlp_protocol.is_some() && push.is_none() {
         notes.warning(
-            "store.redis",
-            "has no effect while store.kind is memory",
+            "telemetry.otlp_protocol",
+            "has no effect: nothing is pushed",
+            hint,
+        );
+    }
+    if telemetry.traces.ratio.is_some() && push.is_none_or(|push| push.traces.is_none()) {
+        notes.warning(
+            "telemetry.traces.ratio",
+            "has no effect: no spans are pushed",
             hint,
         );
     }

@@ -2,8 +2,9 @@
 
 use serde_yaml::{Mapping, Value};
 
+use super::service_links::ServiceLinks;
 use super::words::explain;
-use super::{Settings, table};
+use super::{Origins, Settings, table};
 use crate::config::report::{Problem, Report, Severity};
 use crate::config::suggest::nearest;
 
@@ -18,26 +19,35 @@ pub(super) fn variable(path: &str) -> String {
     format!("{PREFIX}{}", path.to_uppercase().replace('.', STEP))
 }
 
-/// Sets what the variables say, each for itself, in the order of their names.
+/// Sets what the variables say, each for itself, in the order of their names, and notes in `origins`
+/// what each has set. Those that Kubernetes has set are passed over.
 pub(super) fn apply(
     settings: &mut Settings,
-    env: impl Iterator<Item = (String, String)>,
+    env: &[(String, String)],
+    origins: &mut Origins,
     report: &mut Report,
 ) {
-    let mut variables: Vec<(String, String)> =
-        env.filter(|(name, _)| name.starts_with(PREFIX)).collect();
+    let links = ServiceLinks::of(env.iter().map(|(name, _)| name.as_str()));
+    let mut variables: Vec<&(String, String)> = env
+        .iter()
+        .filter(|(name, _)| name.starts_with(PREFIX))
+        .collect();
     variables.sort();
     for (name, text) in variables {
-        match path_of(&name, settings) {
-            None => report.push(problem(Severity::Warning, &name, "no such setting", {
-                let near = meant(&name);
+        match path_of(name, settings) {
+            None if links.has(name, text) => {}
+            None => report.push(problem(Severity::Warning, name, "no such setting", {
+                let near = meant(name);
                 near.map(|near| format!("did you mean {near}?"))
             })),
-            Some(path) => match with(settings, &path, &text) {
-                Ok(changed) => *settings = changed,
+            Some(path) => match with(settings, &path, text) {
+                Ok(changed) => {
+                    *settings = changed;
+                    origins.set(path.join("."), name);
+                }
                 Err(error) => {
                     let (message, hint) = explain(&error).into_parts();
-                    report.push(problem(Severity::Error, &name, &message, hint));
+                    report.push(problem(Severity::Error, name, &message, hint));
                 }
             },
         }
@@ -47,6 +57,9 @@ pub(super) fn apply(
 /// The variable that `name` may stand for: one that is written nearly so, or one that ends in it,
 /// since the groups around a setting are easily forgotten.
 fn meant(name: &str) -> Option<String> {
+    if name == "TOLLGATE_PORT" {
+        return Some(variable("listen.grpc"));
+    }
     let known: Vec<String> = table::paths().map(variable).collect();
     if let Some(near) = nearest(name, known.iter().map(String::as_str)) {
         return Some(near.to_owned());

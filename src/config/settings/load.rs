@@ -7,7 +7,10 @@ use serde::de::IgnoredAny;
 
 use super::redis_url::without_passwords;
 use super::words::explain;
-use super::{ListenAddr, RedisUrl, RedisUrls, Settings, StoreKind, checks, env, otel};
+use super::{
+    ListenAddr, Origins, RedisUrl, RedisUrls, Settings, StoreKind, checks, env, files, otel,
+    reference_env,
+};
 use crate::config::report::{Notes, Path, Pos, Report, Said};
 
 /// Settings that may take effect.
@@ -34,6 +37,14 @@ pub struct Overrides {
     pub redis: Vec<RedisUrl>,
 }
 
+/// What the service starts in, besides the settings themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Surroundings {
+    /// The files that settings name are looked at, and variables of envoyproxy/ratelimit warned of.
+    Checked,
+    Ignored,
+}
+
 impl Settings {
     /// Puts the settings together: `flags`, then the variables of `env` whose names begin with
     /// `TOLLGATE_` (`OTEL_` ones stand beside, see [`Settings::otel`]), then the `file` (its name and its bytes), then the defaults.
@@ -46,37 +57,70 @@ impl Settings {
         env: impl Iterator<Item = (String, String)>,
         flags: Overrides,
     ) -> Result<Loaded, Report> {
-        let mut report = Report::default();
-        let mut settings = match file {
-            Some((name, bytes)) => read(bytes, &mut Notes::new(&name.into(), &mut report)),
-            None => Some(Self::default()),
-        }
-        .unwrap_or_default();
-        let (otel, env): (Vec<_>, Vec<_>) = env.partition(|(name, _)| name.starts_with("OTEL_"));
-        env::apply(&mut settings, env.into_iter(), &mut report);
-        settings.otel = otel::read(otel.into_iter(), &mut report);
-        flags.apply(&mut settings);
-        checks::note(&settings, &mut report);
-        if report.errors() > 0 {
-            return Err(report);
-        }
-        Ok(Loaded {
-            settings,
-            warnings: report,
-        })
+        load(file, env.collect(), flags, Surroundings::Ignored)
+    }
+
+    /// The same for whoever serves by them, or checks whether that could be done here. It reads the
+    /// files that settings name (passwords, certificates, keys, the token), so it may block.
+    ///
+    /// # Errors
+    /// As [`Settings::load`], and if a file is missing, cannot be read or does not hold what it is
+    /// for.
+    pub fn load_to_serve(
+        file: Option<(&str, &[u8])>,
+        env: impl Iterator<Item = (String, String)>,
+        flags: Overrides,
+    ) -> Result<Loaded, Report> {
+        load(file, env.collect(), flags, Surroundings::Checked)
     }
 }
 
+fn load(
+    file: Option<(&str, &[u8])>,
+    env: Vec<(String, String)>,
+    flags: Overrides,
+    surroundings: Surroundings,
+) -> Result<Loaded, Report> {
+    let mut report = Report::default();
+    let mut origins = Origins::default();
+    let mut settings = match file {
+        Some((name, bytes)) => {
+            if let (Surroundings::Checked, Ok(text)) = (surroundings, std::str::from_utf8(bytes)) {
+                origins = Origins::of_file(name, text);
+            }
+            read(bytes, &mut Notes::new(&name.into(), &mut report))
+        }
+        None => Some(Settings::default()),
+    }
+    .unwrap_or_default();
+    env::apply(&mut settings, &env, &mut origins, &mut report);
+    settings.otel = otel::read(env.iter().cloned(), &mut report);
+    flags.apply(&mut settings, &mut origins);
+    checks::note(&settings, &mut report);
+    if surroundings == Surroundings::Checked {
+        reference_env::note(&env, &settings, &mut report);
+        files::note(&settings, &env, &origins, &mut report);
+    }
+    if report.errors() > 0 {
+        return Err(report);
+    }
+    Ok(Loaded {
+        settings,
+        warnings: report,
+    })
+}
+
 impl Overrides {
-    fn apply(self, settings: &mut Settings) {
+    fn apply(self, settings: &mut Settings, origins: &mut Origins) {
         let listen = &mut settings.listen;
-        for (flag, setting) in [
-            (self.grpc, &mut listen.grpc),
-            (self.http, &mut listen.http),
-            (self.admin, &mut listen.admin),
+        for (flag, name, setting) in [
+            (self.grpc, "grpc", &mut listen.grpc),
+            (self.http, "http", &mut listen.http),
+            (self.admin, "admin", &mut listen.admin),
         ] {
             if let Some(address) = flag {
                 *setting = address;
+                origins.set(format!("listen.{name}"), &format!("--{name}"));
             }
         }
         if let Some(path) = self.policies {

@@ -1,9 +1,9 @@
 //! The settings: `tollgate.yaml`, `TOLLGATE_*` variables and flags in, checked values out.
 //!
 //! Flags win over the environment, that over the file, that over the default; every setting has a
-//! default. An unknown key is refused; an unknown variable is only a warning, since Kubernetes
-//! injects such as `TOLLGATE_PORT` beside a Service of that name. A setting enters here with the
-//! code that makes it work.
+//! default. An unknown key is refused; an unknown variable is only a warning, since others set
+//! variables, too (Kubernetes' own, beside a Service called `tollgate`, are passed over). A setting
+//! enters here with the code that makes it work.
 //!
 //! [`Settings`] serializes to what could have been written, so the config dump, the variables'
 //! names and the README's table come from it and cannot disagree.
@@ -22,12 +22,16 @@ mod changes;
 mod checks;
 mod domains;
 mod env;
+mod files;
 mod guards;
 mod listen;
 mod load;
+mod origins;
 mod otel;
 mod otlp;
 mod redis_url;
+mod reference_env;
+mod service_links;
 mod store;
 mod table;
 mod texts;
@@ -38,7 +42,11 @@ mod words;
 #[cfg(test)]
 mod alerts_tests;
 #[cfg(test)]
+mod files_tests;
+#[cfg(test)]
 mod otel_tests;
+#[cfg(test)]
+mod reference_env_tests;
 #[cfg(test)]
 mod store_tests;
 #[cfg(test)]
@@ -49,6 +57,7 @@ pub use changes::{Changes, SettingChange};
 pub use guards::{CircuitBreaker, Deadline, Fleet, Queue};
 pub use listen::{ListenAddr, ListenAddrError};
 pub use load::{Loaded, Overrides};
+use origins::Origins;
 pub use otel::Otel;
 pub use otlp::{OtlpEndpoint, ProtocolName, Traces};
 pub use redis_url::{RedisUrl, RedisUrlError, RedisUrls};

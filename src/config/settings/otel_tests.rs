@@ -50,12 +50,16 @@ const ENDPOINT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:1");
 fn nothing_is_pushed_unless_something_says_where_to() {
     assert_eq!(push("", &[]), None);
     assert_eq!(push("", &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]), None);
-    assert_eq!(push("telemetry: {traces: {ratio: 1}}\n", &[]), None);
+    let ratio = try_load("telemetry: {traces: {ratio: 1}}\n", &[]).unwrap();
+    assert_eq!(ratio.settings.push(), None);
+    assert_eq!(ratio.settings.sampler(), None);
+    let disabled = try_load(SET, &[("OTEL_SDK_DISABLED", "TRUE")]).unwrap();
+    assert_eq!(disabled.settings.push(), None);
     assert_eq!(
-        load("telemetry: {traces: {ratio: 1}}\n", &[]).sampler(),
-        None
+        disabled.warnings.to_string(),
+        "settings: warning: telemetry.otlp_endpoint: has no effect while OTEL_SDK_DISABLED is true \
+         (unset that variable)"
     );
-    assert_eq!(push(SET, &[("OTEL_SDK_DISABLED", "TRUE")]), None);
     assert!(push(SET, &[("OTEL_SDK_DISABLED", "false")]).is_some());
     assert!(push("", &[ENDPOINT]).is_some());
 }

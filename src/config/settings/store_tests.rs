@@ -408,6 +408,19 @@ const PROBLEMS: &[(&str, &str)] = &[
          an address, which stand without port and scheme",
     ),
     (
+        "fleet: {replicas: 3}\ndeadline: {store: 1ms}\n",
+        "settings: warning: deadline: has no effect while store.kind is memory (write store.kind: \
+         redis, or serve with --redis)\nsettings: warning: fleet.replicas: has no effect while \
+         store.kind is memory: each replica counts alone and admits whole limits (write store.kind: \
+         redis, or serve with --redis)",
+    ),
+    (
+        "telemetry: {otlp_protocol: grpc, traces: {ratio: 0.5}}\n",
+        "settings: warning: telemetry.otlp_protocol: has no effect: nothing is pushed (set \
+         telemetry.otlp_endpoint)\nsettings: warning: telemetry.traces.ratio: has no effect: no \
+         spans are pushed (set telemetry.otlp_endpoint)",
+    ),
+    (
         "store: {redis: {connections: 2}}\n",
         "t.yaml:1:17: store.redis.connections: unknown setting \"connections\" (url, \
          failover_urls, key_prefix, per_second_url, colocate_by, username, password_file, tls, \

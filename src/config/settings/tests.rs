@@ -207,7 +207,6 @@ fn a_bad_variable_is_named_and_so_is_every_other() {
          TOLLGATE_LOG__LEVEL: warning: no such setting (did you mean \
          TOLLGATE_TELEMETRY__LOG__LEVEL?)\n\
          TOLLGATE_POLICIES__WATCH: expected true or false, found the text \"yes\" (write true)\n\
-         TOLLGATE_PORT: warning: no such setting\n\
          TOLLGATE_RESPONSE__HEADERS: unknown value \"refrence\" (did you mean \"reference\"?)\n\
          TOLLGATE_THREADS: expected auto or a whole number from 1 to 1024, found the text \
          \"many\""
@@ -219,12 +218,24 @@ fn an_unknown_variable_alone_is_only_a_warning() {
     let env = [
         ("TOLLGATE_SERVICE_HOST", "10.0.0.1"),
         ("TOLLGATE_LISTEN", "x"),
+        ("TOLLGATE_OTHER", "x"),
     ];
     let loaded = Settings::load(None, pairs(&env), Overrides::default()).unwrap();
     assert_eq!(loaded.settings, Settings::default());
     assert_eq!(
         (loaded.warnings.errors(), loaded.warnings.warnings()),
         (0, 2)
+    );
+}
+
+/// Kubernetes would not set it to a number.
+#[test]
+fn a_port_is_asked_whether_the_listener_is_meant() {
+    let env = [("TOLLGATE_PORT", "8081")];
+    let loaded = Settings::load(None, pairs(&env), Overrides::default()).unwrap();
+    assert_eq!(
+        loaded.warnings.to_string(),
+        "TOLLGATE_PORT: warning: no such setting (did you mean TOLLGATE_LISTEN__GRPC?)"
     );
 }
 

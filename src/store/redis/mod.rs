@@ -72,6 +72,7 @@ pub use sentinel::{Watched, primary_by_sentinel};
 pub use slot::slot_of;
 pub use slots::{SlotMap, slots};
 pub use store::{RedisConfig, RedisSample, RedisStatus, RedisStore, Site};
+pub use tls::check_tls_files;
 pub use wire::{Call, Full, ReplyError, decode};
 
 /// The monotonic clock, which tests may stop.

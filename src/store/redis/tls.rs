@@ -15,11 +15,28 @@ use super::{Failure, FailureClass, TlsFiles};
 /// Without a `ca_file` the machine's authorities are trusted, which operators already keep up to
 /// date and to which they may have added their own; a list built in would age with the binary.
 pub(super) fn client(files: &TlsFiles) -> Result<ClientConfig, Failure> {
+    configured(files, roots(files.ca_file.as_deref())?)
+}
+
+/// Whether the files can be used, and the certificate belongs to the key. The machine's own
+/// authorities are not looked at.
+///
+/// # Errors
+/// If they cannot be used, with the reason.
+pub fn check_tls_files(files: &TlsFiles) -> Result<(), Failure> {
+    let roots = match &files.ca_file {
+        Some(path) => roots(Some(path))?,
+        None => RootCertStore::empty(),
+    };
+    configured(files, roots).map(drop)
+}
+
+fn configured(files: &TlsFiles, roots: RootCertStore) -> Result<ClientConfig, Failure> {
     // Named, and not the process's default, of which there might be none or another.
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(|error| unusable(format!("TLS cannot be set up: {error}")))?
-        .with_root_certificates(roots(files.ca_file.as_deref())?);
+        .with_root_certificates(roots);
     match (&files.cert_file, &files.key_file) {
         (Some(cert_file), Some(key_file)) => {
             let chain = certificates(cert_file, "tls.cert_file")?;
