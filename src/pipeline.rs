@@ -21,7 +21,7 @@ use smallvec::SmallVec;
 
 use crate::clock::Clock;
 use crate::event::{Decided, DecidedBy, DecisionSample, Events, Outcome, Queried, QueryResult};
-use crate::limiter::{Answer, Plan, Refusal, Ruling, Status, written};
+use crate::limiter::{Answer, Plan, Refusal, Ruling, Status, log_decision, written};
 use crate::model::{Check, Decision, Query};
 use crate::policy::{Domain, Matched, Miss, Policies};
 use crate::store::{MemoryStore, Store};
@@ -308,9 +308,12 @@ impl Snapshot<'_> {
         self.write_down(query, Some(answer));
     }
 
-    /// Has the query written down, if that is wanted of its domain; without an answer, that it
-    /// could not be decided.
+    /// Has the query written down, if that is wanted of its domain, and logged at `debug`; without an
+    /// answer, that it could not be decided. While neither is wanted it costs two loads.
     fn write_down(&self, query: &Query<'_>, answer: Option<&Answer<'_>>) {
+        if tracing::enabled!(tracing::Level::DEBUG) {
+            log_decision(query, answer);
+        }
         if self.pipeline.sample.takes(query.domain) {
             let now = self.pipeline.clock.now().as_millis();
             written(query, answer, now, |event| {

@@ -74,7 +74,7 @@ async fn set_level(
     if let Err(why) = log.set_level(&level) {
         return (StatusCode::BAD_REQUEST, format!("{why}\n")).into_response();
     }
-    info!(before, level, %peer, "the log level was changed by hand, until settings are read again");
+    info!(before, level, %peer, "log level changed by an operator until settings are reloaded");
     show_level(State(state)).await
 }
 
@@ -115,7 +115,7 @@ async fn set_decisions(
     if let Err(error) = state.pipeline.sample().set(&domain, ratio) {
         return wrong(error.to_string());
     }
-    info!(domain, ratio, %peer, "the decision log was changed by hand, until settings are read again");
+    info!(domain, ratio, %peer, "decision log changed by an operator until settings are reloaded");
     show_decisions(State(state)).await
 }
 

@@ -51,7 +51,7 @@ impl Reloads {
             ended = end(&mut self.patient) => ended,
         };
         if let Err(error) = ended {
-            error!(%error, "a reload ended early; what was in force stays");
+            error!(%error, "reload failed; keeping the policies and settings in force");
         }
         self.start();
     }

@@ -24,7 +24,7 @@ pub(super) fn start(settings: &Settings, clock: &Clock) -> Result<Arc<Telemetry>
     ] {
         if let Some(target) = target {
             let (endpoint, protocol) = (&target.endpoint, target.protocol.name());
-            info!(signal, %endpoint, protocol, "pushed to an OTLP receiver");
+            info!(signal, %endpoint, protocol, "pushing to an otlp receiver");
         }
     }
     let usual_by = configure::usual_source(settings);

@@ -6,6 +6,7 @@
 
 mod answer;
 mod explain;
+mod log;
 mod refusal;
 mod written;
 
@@ -13,6 +14,7 @@ use smallvec::SmallVec;
 
 pub use answer::{Answer, Ruling, Status};
 pub use explain::{Applies, Explanation, explain};
+pub use log::log_decision;
 pub use refusal::Refusal;
 pub use written::written;
 

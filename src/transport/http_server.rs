@@ -49,7 +49,7 @@ impl HttpServer {
                 }
             };
             if let Err(error) = ended {
-                warn!(%error, "an HTTP listener ended");
+                warn!(%error, "http listener ended");
             }
         });
         Self {

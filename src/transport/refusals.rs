@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::status::Status;
 use crate::clock::Timestamp;
@@ -29,8 +29,14 @@ impl Refusals {
             warn!(
                 code = status.code.name(),
                 reason = status.message,
-                "a call was refused, and unless told otherwise Envoy lets such requests pass; \
-                 more of this kind are only counted for a while"
+                "call refused; by default Envoy lets such requests pass; further refusals with this \
+                 code are only counted for a while"
+            );
+        } else {
+            debug!(
+                code = status.code.name(),
+                reason = status.message,
+                "call refused"
             );
         }
     }

@@ -191,6 +191,16 @@ impl Socket {
             Connection::Unix(stream) => Self::Unix(stream.into_std()?),
         })
     }
+
+    /// The other end, for the debug log; none while nobody would read it.
+    fn peer(&self) -> Option<String> {
+        match self {
+            Self::Tcp(stream) if tracing::enabled!(tracing::Level::DEBUG) => {
+                stream.peer_addr().ok().map(|address| address.to_string())
+            }
+            Self::Tcp(_) | Self::Unix(_) => None,
+        }
+    }
 }
 
 async fn accept(
@@ -214,7 +224,7 @@ async fn accept(
                 }
             }
             Err(error) => {
-                warn!(%error, "cannot accept a connection; raise the limit on open files?");
+                warn!(%error, "cannot accept a connection; retrying (is the limit on open files too low?)");
                 sleep(ACCEPT_BACKOFF).await;
             }
         }
@@ -300,6 +310,8 @@ impl Worker {
     }
 
     async fn serve(self, socket: Socket, calls: Arc<Calls>) {
+        let peer = socket.peer();
+        debug!(peer, "connection opened");
         let outcome = match socket {
             Socket::Tcp(stream, peer) => match tokio::net::TcpStream::from_std(stream) {
                 Ok(stream) => self.connection(stream, peer, calls).await,
@@ -310,8 +322,9 @@ impl Worker {
                 Err(error) => Err(error.into()),
             },
         };
-        if let Err(error) = outcome {
-            debug!(error, "connection ended");
+        match outcome {
+            Ok(()) => debug!(peer, "connection closed"),
+            Err(error) => debug!(peer, error, "connection failed"),
         }
     }
 

@@ -21,6 +21,7 @@ mod harness;
 mod http;
 mod instructions;
 mod load;
+mod logs;
 mod metrics_doc;
 mod otlp;
 mod process;

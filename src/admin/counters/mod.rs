@@ -68,7 +68,7 @@ async fn forget(
         NotForgotten::Failed(failure) => Trouble::Failed(failure),
     })?;
     let now = state.look(&counter.check).await;
-    info!(key = %counter.check.key, counted = before.counted, %peer, "a counter was reset by hand");
+    info!(key = %counter.check.key, counted = before.counted, %peer, "counter reset by an operator");
     Ok(Json(counter.report(Some(&before), &now)).into_response())
 }
 

@@ -146,7 +146,7 @@ impl Teller {
             Ok(()) => {
                 counted.notified(Notified::Ok, 1);
                 if self.outbox.delivered(start.elapsed(), &batch) {
-                    info!(url, "Alertmanager is told again");
+                    info!(url, "alertmanager reachable again");
                 }
             }
             Err(error) => {
@@ -155,8 +155,8 @@ impl Teller {
                     warn!(
                         url,
                         error,
-                        "Alertmanager cannot be told (alerts.alertmanager_url); trying on, and \
-                         saying no more of it until it can"
+                        "alertmanager unreachable (alerts.alertmanager_url); retrying, without \
+                         further lines until it is reachable"
                     );
                 }
             }

@@ -160,19 +160,21 @@ impl Health {
         match news {
             None => {}
             Some(News::Came { node, server }) => {
-                info!(store, node, server, "decisions come from the store");
+                info!(
+                    store,
+                    node, server, "redis reachable; deciding in the shared store"
+                );
             }
             Some(News::CameBack { after }) => {
                 info!(
                     store,
-                    "decisions come from the store again, after {after} ms"
+                    outage_ms = after,
+                    "redis reachable again; deciding in the shared store"
                 );
             }
             Some(News::Went { node, failure }) => warn!(
                 store,
-                node,
-                failure,
-                "the store cannot be asked: rules follow on_store_failure; trying on"
+                node, failure, "redis unreachable; rules follow on_store_failure; retrying"
             ),
         }
     }

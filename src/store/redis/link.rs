@@ -17,6 +17,7 @@ use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{MissedTickBehavior, interval, sleep};
+use tracing::debug;
 
 use super::health::LinkId;
 use super::line::{Ended, Line};
@@ -379,14 +380,25 @@ impl Link {
     /// Tells how it fares, unless it has ended: then others tell of that server, or nobody does.
     fn publish(&self, server: Option<&str>, failure: Option<&Failure>) {
         let failure = failure.map(ToString::to_string);
-        let told = {
+        let (shown, told) = {
             let state = self.state.lock();
             if state.ended {
                 return;
             }
-            let health = self.store.health();
-            health.note(&self.id, state.shown(), server, failure.as_deref())
+            let (health, shown) = (self.store.health(), state.shown());
+            (
+                shown,
+                health.note(&self.id, shown, server, failure.as_deref()),
+            )
         };
+        debug!(
+            store = self.store.config().name.name(),
+            node = %self.id.place,
+            worker = self.id.lane,
+            breaker = shown.name(),
+            failure,
+            "redis connection checked"
+        );
         self.store.health().tell(told);
     }
 }

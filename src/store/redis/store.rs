@@ -244,7 +244,7 @@ impl RedisStore {
         }
         let places: Vec<String> = found.places().iter().map(ToString::to_string).collect();
         let (store, nodes) = (self.config.name.name(), places.join(", "));
-        info!(store, nodes, "keys are there");
+        info!(store, nodes, "redis topology resolved");
     }
 
     /// The servers cannot be found.
@@ -259,13 +259,11 @@ impl RedisStore {
         match unknown {
             true => warn!(
                 store,
-                failure,
-                "the store's servers cannot be found: rules follow on_store_failure; looking on"
+                failure, "redis topology unresolved; rules follow on_store_failure; retrying"
             ),
             false => warn!(
                 store,
-                failure,
-                "the store's servers cannot be found again: those found before are used; looking on"
+                failure, "redis topology unresolved; using the servers found before; retrying"
             ),
         }
     }
@@ -286,7 +284,7 @@ impl RedisStore {
         }
         drop(notes);
         let store = self.config.name.name();
-        info!(store, node = %place, "reached {reached}");
+        info!(store, node = %place, server = %reached, "redis server connected");
         for warning in &reached.warnings {
             warn!(store, node = %place, "{warning}");
         }

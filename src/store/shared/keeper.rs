@@ -99,8 +99,8 @@ async fn beat(lane: &Lane) {
             if silent == WARN_AFTER && shared.config.fleet == FleetConfig::Auto && roster.is_empty()
             {
                 warn!(
-                    "no replica has been seen in the store yet, so this one lets pass whole limits: \
-                     set fleet.replicas if there are more"
+                    "no replica seen in redis yet; enforcing whole limits without redis; set \
+                     fleet.replicas if there are several replicas"
                 );
             }
             continue;
@@ -112,7 +112,7 @@ async fn beat(lane: &Lane) {
         };
         let (before, replicas) = (shared.local.fleet().replicas(), fleet.replicas());
         if before != replicas {
-            info!(replicas, "so many replicas share the limits");
+            info!(replicas, before, "fleet size changed");
         }
         shared.local.set_fleet(fleet);
     }
@@ -141,7 +141,7 @@ async fn send_beat(lane: &Lane, links: &Links, leaves: bool) -> Option<Vec<Strin
     match links.beat(&beat).await {
         Ok(ids) => Some(ids),
         Err(failure) => {
-            debug!(%failure, "no heartbeat");
+            debug!(%failure, "redis heartbeat failed");
             None
         }
     }

@@ -141,7 +141,7 @@ impl Telling {
         let totals = Arc::clone(&self.source.totals);
         match spawn_blocking(move || totals()).await {
             Ok(all) => self.untold.learn(all, now()),
-            Err(error) => debug!(%error, "what was counted cannot be told now"),
+            Err(error) => debug!(%error, "fleet totals cannot be collected; retrying"),
         }
     }
 
@@ -223,10 +223,10 @@ impl Telling {
             self.refused = true;
             if !self.complained {
                 self.complained = true;
-                warn!(%failure, "the fleet's totals and alerts cannot be written");
+                warn!(%failure, "fleet totals and alerts cannot be written to redis; retrying");
             }
         }
-        debug!(%failure, "not told");
+        debug!(%failure, "fleet report failed");
         class.unexecuted()
     }
 }

@@ -88,7 +88,7 @@ impl DecisionLog {
                 let name = "decision-log".to_owned();
                 if let Err(error) = std::thread::Builder::new().name(name).spawn(run) {
                     // The receiver is gone with it: every line is dropped and counted.
-                    warn!(%error, "the decision log cannot be written: no thread can be started");
+                    warn!(%error, "cannot start the thread of the decision log; decisions are not logged");
                 }
             }
             sender
@@ -115,7 +115,7 @@ fn run(lines: &Receiver<Message>, mut output: Output, waiting: &AtomicUsize, dro
                     dropped.add(Kind::Decisions, 1);
                     if !warned {
                         warned = true;
-                        warn!(%error, "the decision log cannot be written to standard output");
+                        warn!(%error, "cannot write the decision log to standard output; lines are dropped");
                     }
                 }
             }

@@ -161,11 +161,11 @@ impl Pushing {
             Ok(partly) => {
                 self.dropped.add(self.kind, rejected);
                 if std::mem::take(&mut self.failing) {
-                    info!(signal, %endpoint, "the OTLP receiver takes it again");
+                    info!(signal, %endpoint, "otlp receiver accepts data again");
                 }
                 if partly.rejected > 0 {
                     let (rejected, why) = (partly.rejected, partly.why);
-                    warn!(signal, %endpoint, rejected, why, "the OTLP receiver did not take all");
+                    warn!(signal, %endpoint, rejected, why, "otlp receiver rejected part of the data");
                 }
             }
             Err(NotTaken { why, .. }) => {
@@ -177,7 +177,7 @@ impl Pushing {
                         %endpoint,
                         protocol,
                         why,
-                        "the OTLP receiver does not take it; trying on (decisions are not affected)"
+                        "otlp receiver unavailable; retrying (decisions are not affected)"
                     );
                 }
             }

@@ -32,7 +32,7 @@ async fn diagnosis(url: &str, names: &[(&str, &str)]) -> String {
     ]);
     // Who gives up at the same moment as the start may say so a little later.
     let is_end = |line: &String| {
-        line.contains("decisions come from") || line.contains("rules follow on_store_failure")
+        line.contains("redis reachable") || line.contains("rules follow on_store_failure")
     };
     until("it says how the store is", async || {
         log.append(&mut served.log.lock());
