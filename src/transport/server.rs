@@ -192,13 +192,10 @@ impl Socket {
         })
     }
 
-    /// The other end, for the debug log; none while nobody would read it.
-    fn peer(&self) -> Option<String> {
+    const fn peer(&self) -> Peer {
         match self {
-            Self::Tcp(stream) if tracing::enabled!(tracing::Level::DEBUG) => {
-                stream.peer_addr().ok().map(|address| address.to_string())
-            }
-            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tcp(_, peer) => *peer,
+            Self::Unix(_) => Peer::Unix,
         }
     }
 }
@@ -311,20 +308,20 @@ impl Worker {
 
     async fn serve(self, socket: Socket, calls: Arc<Calls>) {
         let peer = socket.peer();
-        debug!(peer, "connection opened");
+        debug!(%peer, "connection opened");
         let outcome = match socket {
-            Socket::Tcp(stream, peer) => match tokio::net::TcpStream::from_std(stream) {
+            Socket::Tcp(stream, _) => match tokio::net::TcpStream::from_std(stream) {
                 Ok(stream) => self.connection(stream, peer, calls).await,
                 Err(error) => Err(error.into()),
             },
             Socket::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
-                Ok(stream) => self.connection(stream, Peer::Unix, calls).await,
+                Ok(stream) => self.connection(stream, peer, calls).await,
                 Err(error) => Err(error.into()),
             },
         };
         match outcome {
-            Ok(()) => debug!(peer, "connection closed"),
-            Err(error) => debug!(peer, error, "connection failed"),
+            Ok(()) => debug!(%peer, "connection closed"),
+            Err(error) => debug!(%peer, error, "connection failed"),
         }
     }
 
