@@ -68,5 +68,5 @@ end
 
 return {
   load = load, save = save, copy = copy, used = used, charge = charge, refund = refund,
-  falls_to = falls_to, resets_at = resets_at,
+  falls_to = falls_to, resets_at = resets_at, window_passes_at = resets_at,
 }

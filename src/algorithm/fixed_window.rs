@@ -66,4 +66,9 @@ impl Counter for FixedWindow {
     fn resets_at(&self, quota: &Quota, now: Timestamp) -> Timestamp {
         self.at(quota, now).end(quota)
     }
+
+    /// The end of the current window, as envoyproxy/ratelimit reports it.
+    fn window_passes_at(&self, quota: &Quota, now: Timestamp) -> Timestamp {
+        self.resets_at(quota, now)
+    }
 }

@@ -64,6 +64,12 @@ pub trait Counter {
     fn resets_at(&self, quota: &Quota, now: Timestamp) -> Timestamp {
         self.falls_to(quota, 0, now)
     }
+
+    /// When a whole window has passed: the reset reported for hits that can never pass. Always
+    /// later than `now`, whatever is counted, so that no caller retries at once.
+    fn window_passes_at(&self, quota: &Quota, now: Timestamp) -> Timestamp {
+        Timestamp::from_millis(now.as_millis().saturating_add(quota.window().millis()))
+    }
 }
 
 /// The most hits that stand against a quota at once: its limit, or its bucket's size. A bucket
@@ -141,8 +147,8 @@ pub fn apply(counter: &mut (impl Counter + ?Sized), quota: &Quota, hits: Hits, n
 
 /// What to say of a check, from the state that it leaves behind.
 ///
-/// `over` is how it was judged. `beside` are hits of the same query on the same key that passed
-/// before it but were not charged: the same request needs room for them too.
+/// `over` is how it was judged. `beside` are other hits of the same query on the same key that were
+/// not charged: the same request needs room for them too.
 #[must_use]
 pub fn report(
     counter: &(impl Counter + ?Sized),
@@ -156,6 +162,7 @@ pub fn report(
     let room = passes_at(quota, check.hits).and_then(|most| most.checked_sub(beside));
     let at = match room {
         Some(most) if over => counter.falls_to(quota, most, now),
+        None if over => counter.window_passes_at(quota, now),
         Some(_) | None => counter.resets_at(quota, now),
     };
     let left = if over {
@@ -167,7 +174,11 @@ pub fn report(
         over,
         remaining: u32::try_from(left).unwrap_or(u32::MAX),
         counted: used,
-        reset_millis: at.as_millis().saturating_sub(now.as_millis()),
+        // A counter that keys share rounds up, so a query may find no room for its own hits alone.
+        reset_millis: at
+            .as_millis()
+            .saturating_sub(now.as_millis())
+            .max(u64::from(over)),
         never: over && room.is_none(),
         source: Source::Memory,
         at: now,

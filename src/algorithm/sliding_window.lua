@@ -131,7 +131,12 @@ local function resets_at(state)
   return falls_to(state, 0)
 end
 
+-- When a whole window has passed: the reset reported for hits that can never pass.
+local function window_passes_at(state)
+  return state.now + state.cell_millis * CELLS_PER_WINDOW
+end
+
 return {
   load = load, save = save, copy = copy, used = used, charge = charge, refund = refund,
-  falls_to = falls_to, resets_at = resets_at,
+  falls_to = falls_to, resets_at = resets_at, window_passes_at = window_passes_at,
 }

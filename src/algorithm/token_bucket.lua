@@ -175,7 +175,13 @@ local function resets_at(state, limit, burst)
   return falls_to(state, 0, limit, burst)
 end
 
+-- When a whole window has passed: the reset reported for hits that can never pass.
+local function window_passes_at(state)
+  return state.now + state.window
+end
+
 return {
   load = load, save = save, copy = copy, used = used, charge = charge, refund = refund,
-  falls_to = falls_to, resets_at = resets_at, outlast = outlast,
+  falls_to = falls_to, resets_at = resets_at, window_passes_at = window_passes_at,
+  outlast = outlast,
 }

@@ -42,6 +42,52 @@ async fn json_answers_like_grpc() {
 }
 
 #[tokio::test]
+async fn hits_that_never_pass_are_told_the_whole_window() {
+    let limit = |key, numbers| {
+        format!("  - key: {key}\n    rate_limit: {{ unit: hour, requests_per_unit: {numbers} }}\n")
+    };
+    let policy = [
+        "domain: shop\ndescriptors:\n".to_owned(),
+        limit("bucket", "100, algorithm: token_bucket, burst: 5"),
+        limit("sliding", "5, algorithm: sliding_window"),
+        limit("log", "5, algorithm: sliding_log"),
+        limit("fixed", "5"),
+    ]
+    .concat();
+    for style in ["none", "reference", "ietf"] {
+        let settings = format!("response: {{ headers: {style} }}\n");
+        let started = Harness::start(&[("policy.yaml", &policy)], &settings).await;
+        let harness = started.unwrap();
+        let mut client = harness.client().await;
+        for key in ["bucket", "sliding", "log", "fixed"] {
+            let mut call = request("shop", &[descriptor(&[(key, "x")])]);
+            call.hits_addend = 6;
+            let answer = client.ask(call).await;
+            let reset = answer.statuses[0].duration_until_reset;
+            assert_eq!(reset.map(|reset| reset.seconds), Some(3600), "{key}");
+            let told = answer.response_headers_to_add.iter().find_map(|header| {
+                match (header.key.as_str(), header.value.rsplit_once("t=")) {
+                    ("RateLimit-Reset", _) => Some(header.value.as_str()),
+                    ("RateLimit", Some((_, seconds))) => Some(seconds),
+                    _ => None,
+                }
+            });
+            assert_eq!(told, (style != "none").then_some("3600"), "{key}");
+            let entry = format!(r#"{{"entries":[{{"key":"{key}","value":"x"}}]}}"#);
+            let call = format!(r#"{{"domain":"shop","hitsAddend":6,"descriptors":[{entry}]}}"#);
+            let (status, body) = harness.json(&call).await;
+            assert_eq!(status, 429);
+            assert!(body.contains(r#""durationUntilReset":"3600s""#), "{body}");
+            let path = format!("/explain?domain=shop&descriptor={key}=x&hits=6");
+            let (_, body) = harness.admin(&path).await;
+            let told: serde_json::Value = serde_json::from_str(&body).unwrap();
+            assert_eq!(told["now"]["reset_ms"], 3_600_000, "{key}");
+            assert_eq!(told["now"]["never"], true, "{key}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn json_that_makes_no_sense_is_a_bad_request() {
     let harness = Harness::with_policy(POLICY).await;
     for (call, text) in [

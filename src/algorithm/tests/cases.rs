@@ -229,6 +229,45 @@ fn a_limit_of_0_lets_nothing_pass_and_remembers_nothing() {
 }
 
 #[test]
+fn hits_that_never_pass_are_told_the_whole_window() {
+    let hour = |algorithm| quota(algorithm, 10, (1, Unit::Hour), DeniedHits::Free);
+    let small = hour(Algorithm::TokenBucket).with_burst(5).unwrap();
+    let bucket = |quota: &Quota| Box::new(TokenBucket::full(quota, at(0)));
+    let cases: [(Quota, Box<dyn Counter>, u64); 5] = [
+        (small, bucket(&small), 6),
+        (
+            hour(Algorithm::TokenBucket),
+            bucket(&hour(Algorithm::TokenBucket)),
+            11,
+        ),
+        (
+            hour(Algorithm::SlidingWindow),
+            Box::<SlidingWindow>::default(),
+            11,
+        ),
+        (
+            hour(Algorithm::SlidingLog),
+            Box::<SlidingLog>::default(),
+            11,
+        ),
+        (
+            hour(Algorithm::FixedWindow),
+            Box::<FixedWindow>::default(),
+            11,
+        ),
+    ];
+    for (quota, mut counter, hits) in cases {
+        // Whether or not something is counted already.
+        for charge in [0, 2] {
+            counter.charge(&quota, charge, at(0));
+            let verdict = ask(counter.as_mut(), quota, Hits::Charge(hits), at(0));
+            let told = (verdict.over, verdict.never, verdict.reset_millis);
+            assert_eq!(told, (true, true, 3_600_000), "{quota}");
+        }
+    }
+}
+
+#[test]
 fn charged_counts_and_peeks_as_the_reference_does() {
     let five = quota(Algorithm::FixedWindow, 5, MINUTE, DeniedHits::Charged);
     let mut window = FixedWindow::default();

@@ -175,6 +175,11 @@ fn reset_is_true(
     }
     if verdict.never {
         prop_assert!(over_at(at(now.as_millis() + 300 * YEAR)));
+        prop_assert!(verdict.reset_millis > 0);
+        if quota.algorithm() != Algorithm::FixedWindow {
+            prop_assert_eq!(verdict.reset_millis, quota.window().millis());
+        }
+        return Ok(());
     }
     prop_assert!(too_far || model.used(&quota, then) == 0 || quota.limit() == 0);
     if quota.algorithm() == Algorithm::FixedWindow {

@@ -350,9 +350,6 @@ fn tell(verdict: &mut Verdict, check: &Check, share: Share) {
     verdict.never = verdict.over && passes_at(&check.quota, check.hits).is_none();
     if share.is_nothing() {
         verdict.remaining = 0;
-        if verdict.over && verdict.reset_millis == 0 {
-            verdict.reset_millis = check.quota.window().millis();
-        }
     }
 }
 

@@ -127,4 +127,8 @@ impl Counter for State {
     fn resets_at(&self, quota: &Quota, now: Timestamp) -> Timestamp {
         self.counter().resets_at(quota, now)
     }
+
+    fn window_passes_at(&self, quota: &Quota, now: Timestamp) -> Timestamp {
+        self.counter().window_passes_at(quota, now)
+    }
 }

@@ -17,7 +17,7 @@ use super::state::State;
 use super::verdict::{Judgement, Moment};
 use crate::algorithm::{Counter, apply, is_over, lands};
 use crate::clock::Timestamp;
-use crate::model::{Check, Decision, Hits, Verdicts, denies};
+use crate::model::{Check, Decision, Hits, Role, Verdicts, denies};
 
 /// One hash per check, in order.
 pub(super) type Prints = SmallVec<[Fingerprint; 4]>;
@@ -170,20 +170,33 @@ impl<'a> Transaction<'a> {
     }
 }
 
-/// Hits of checks before this one, on the same counter, that passed but are not charged since the
-/// query is denied. The same query needs room for them too.
+/// Hits of other checks on the counter of this one that are not charged since the query is denied,
+/// and that the same query needs room for when it comes again: those before it that passed. If it is
+/// a plain check, which has to pass for the query to pass, also other plain ones, be they over or
+/// after it; after a peek nothing needs room.
 fn beside(checks: &[Check], steps: &[Step], index: usize) -> u64 {
-    let Some(place) = steps.get(index).map(|step| step.place) else {
+    let (Some(own), Some(step)) = (checks.get(index), steps.get(index)) else {
         return 0;
     };
-    checks
-        .iter()
-        .zip(steps)
-        .take(index)
-        .filter(|(_, step)| step.place == place && step.place.spot.is_stored() && !step.over)
-        .filter_map(|(check, _)| match check.hits {
+    let place = step.place;
+    if !place.spot.is_stored() {
+        return 0;
+    }
+    let is_plain = |check: &Check| check.role == Role::default();
+    let last = match own.hits {
+        Hits::Charge(_) => checks.len(),
+        Hits::Peek | Hits::Refund(_) => index,
+    };
+    let others = checks.iter().zip(steps).enumerate().take(last);
+    others
+        // A check that can never pass has no counter, but it is of the same key.
+        .filter(|(at, (check, step))| *at != index && (step.place == place || check.key == own.key))
+        .filter(|(at, (check, step))| {
+            (is_plain(own) && is_plain(check)) || (*at < index && !step.over)
+        })
+        .filter_map(|(_, (check, _))| match check.hits {
             Hits::Charge(hits) if !lands(&check.quota, check.hits, false, true) => Some(hits),
             Hits::Charge(_) | Hits::Peek | Hits::Refund(_) => None,
         })
-        .sum()
+        .fold(0, u64::saturating_add)
 }

@@ -21,8 +21,8 @@ pub(super) struct Judgement {
     pub(super) over: bool,
     /// The whole query is denied.
     pub(super) denied: bool,
-    /// Hits of checks before it, on the same counter, that passed but are not charged since the
-    /// query is denied.
+    /// Hits of other checks on the same counter that are not charged since the query is denied, and
+    /// that the same query needs room for.
     pub(super) beside: u64,
 }
 
@@ -54,15 +54,17 @@ impl Moment {
 
     /// The verdict where nothing can be counted before `until`, not even in a shared counter.
     pub(super) fn refuse(self, check: &Check, until: Timestamp) -> Verdict {
+        let never = passes_at(&check.quota, check.hits).is_none();
+        let wait = until.as_millis().saturating_sub(self.asked.as_millis());
         Verdict {
             over: !matches!(check.hits, Hits::Refund(_)),
             remaining: 0,
             counted: 0,
-            reset_millis: until
-                .as_millis()
-                .saturating_sub(self.asked.as_millis())
-                .min(LONGEST_WAIT_MILLIS),
-            never: passes_at(&check.quota, check.hits).is_none(),
+            reset_millis: match never {
+                true => check.quota.window().millis(),
+                false => wait.clamp(1, LONGEST_WAIT_MILLIS),
+            },
+            never,
             source: Source::Overflow,
             at: self.now,
         }

@@ -99,7 +99,7 @@ local function open(key, kind, window)
       left = window
       call('PEXPIRE', name, string.format('%.0f', left))
     end
-    state = { unreadable = true, ends = now + max(left, 0) }
+    state = { unreadable = true, ends = now + max(left, 1), window = window }
   end
   state.algorithm = algorithm
   states[key] = state
@@ -123,7 +123,7 @@ local function expiry(state)
 end
 
 -- The checks of the query at hand.
-local keys, acts, costs, mosts, limits, bursts, overs = {}, {}, {}, {}, {}, {}, {}
+local keys, acts, costs, mosts, limits, bursts, overs, roles = {}, {}, {}, {}, {}, {}, {}, {}
 local out, told = { pack('>I6', now) }, 1
 
 local function tell(text)
@@ -143,12 +143,16 @@ local function trial(state, key, before)
   return copy
 end
 
--- Hits of earlier checks of the same key that passed but are not charged since the query is
--- denied: the same query needs room for them too.
-local function beside(index)
-  local sum = 0
-  for i = 1, index - 1 do
-    if keys[i] == keys[index] and acts[i] == IF_PASSED and not overs[i] then
+-- Hits of other checks of the same key that are not charged since the query is denied, and that the
+-- same query needs room for when it comes again: of those before it that passed. If it is a plain
+-- check, which has to pass for the query to pass, also of other plain ones, be they over or after
+-- it; after a peek nothing needs room.
+local function beside(index, checks)
+  local key, plain, sum = keys[index], roles[index] == 0, 0
+  local last = acts[index] == 0 and index - 1 or checks
+  for i = 1, last do
+    if i ~= index and keys[i] == key and acts[i] == IF_PASSED
+      and ((plain and roles[i] == 0) or (i < index and not overs[i])) then
       sum = sum + costs[i]
     end
   end
@@ -159,7 +163,9 @@ end
 -- is over waits until no more than `room` are counted.
 local function settle(state, act, hits, most, room, limit, burst, over, denied)
   if state.unreadable then
-    return (over and 1 or 0) + 4 + (most < 0 and 2 or 0), 0, state.ends - now
+    local never = over and most < 0
+    local wait = never and state.window or state.ends - now
+    return (over and 1 or 0) + 4 + (most < 0 and 2 or 0), 0, wait
   end
   local algorithm = state.algorithm
   if act == REFUND then
@@ -176,8 +182,10 @@ local function settle(state, act, hits, most, room, limit, burst, over, denied)
   local flags, reset = 0
   if over and room >= 0 then
     flags, reset = 1, algorithm.falls_to(state, room, limit, burst)
+  elseif over then
+    flags, reset = 3, algorithm.window_passes_at(state)
   else
-    flags, reset = over and 3 or 0, algorithm.resets_at(state, limit, burst)
+    flags, reset = 0, algorithm.resets_at(state, limit, burst)
   end
   local wait = reset > now and reset - now or 0
   return flags, algorithm.used(state, limit, burst), wait
@@ -270,7 +278,7 @@ local function together(query, enforce, checks)
         land(state.algorithm, judged, act, hits, limit, burst)
       end
     end
-    keys[i], acts[i], costs[i], mosts[i] = key, act, hits, most
+    keys[i], acts[i], costs[i], mosts[i], roles[i] = key, act, hits, most, role
     limits[i], bursts[i], overs[i] = limit, burst, over
     refunds = refunds or act == REFUND
     -- Fold: a plain check that is over denies, quota checks only all together.
@@ -291,7 +299,7 @@ local function together(query, enforce, checks)
     local limit, burst, over = limits[i], bursts[i], overs[i]
     local room = most
     if over and denied and twice then
-      room = most - beside(i)
+      room = most - beside(i, checks)
     end
     tell(pack(VERDICT, settle(state, act, cost, most, room, limit, burst, over, denied)))
   end

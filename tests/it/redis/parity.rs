@@ -11,6 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{TestCaseResult, TestRunner};
 use tokio::runtime::Runtime;
+use tollgate::algorithm::LONGEST_WAIT_MILLIS;
 use tollgate::clock::Timestamp;
 use tollgate::model::{Algorithm, Decision, MAX_LOG_LIMIT, Source, Verdict};
 use tollgate::store::MemoryStore;
@@ -146,12 +147,38 @@ async fn play(redis: &Redis, history: &History) -> TestCaseResult {
                 .collect();
             prop_assert_eq!(&told[..], &own.verdicts[..], "at {}: {:#?}", now, query);
             prop_assert_eq!(shared.denied, own.denied);
+            resets_are_true(&memory, query, shared, now)?;
             past.push((query.checks().to_vec(), now));
         }
         table.note(&queries, now.as_millis()).await?;
         if history.expire {
             let keys: usize = redis.command(&[b"DBSIZE"]).await;
             prop_assert_eq!(u64::try_from(keys).unwrap(), memory.stats().live_keys);
+        }
+    }
+    Ok(())
+}
+
+/// What is over is told to wait, and passes after the wait if nothing else happens. A key that a
+/// query asks for twice is told of one check at a time, so only the first part holds of it.
+fn resets_are_true(
+    memory: &MemoryStore,
+    query: &Query,
+    decision: &Decision,
+    now: Timestamp,
+) -> TestCaseResult {
+    let checks = query.checks();
+    for (check, verdict) in checks.iter().zip(&decision.verdicts) {
+        if !verdict.over {
+            continue;
+        }
+        prop_assert!(verdict.reset_millis > 0, "{:#?} {:#?}", check, verdict);
+        let same_key = |other: &&Check| other.key == check.key;
+        let once = checks.iter().filter(same_key).count() == 1;
+        let too_far = verdict.reset_millis >= LONGEST_WAIT_MILLIS;
+        if once && !verdict.never && !too_far {
+            let again = memory.inspect(check, now + verdict.reset_millis);
+            prop_assert!(!again.over, "{:#?} {:#?}", check, verdict);
         }
     }
     Ok(())

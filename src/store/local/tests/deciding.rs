@@ -81,6 +81,25 @@ fn hits_that_fit_the_limit_but_not_the_share_are_over_and_not_for_ever() {
 }
 
 #[test]
+fn hits_above_the_share_are_told_to_wait() {
+    for algorithm in Algorithm::ALL {
+        let store = &replicas(3, false)[0];
+        // A share of 3 of 9, with and without something counted in it.
+        for counted in [0, 2] {
+            let _charged = ask(
+                store,
+                &check("u", minutely(algorithm, 9), Hits::Charge(counted)),
+                START,
+            );
+            let hit = check("u", minutely(algorithm, 9), Hits::Charge(5));
+            let verdict = ask(store, &hit, START);
+            assert!(verdict.over && !verdict.never, "{algorithm}");
+            assert!((1..=MINUTE).contains(&verdict.reset_millis), "{algorithm}");
+        }
+    }
+}
+
+#[test]
 fn without_a_share_nothing_passes_and_a_wait_is_told() {
     for algorithm in Algorithm::ALL {
         let store = &replicas(4, false)[0];

@@ -3,9 +3,11 @@
 use proptest::prelude::*;
 
 use super::naive::{Naive, Said, charges_anyway};
-use super::{check, store, sweep};
+use super::{MemoryStore, check, store, sweep};
 use crate::algorithm::tests::{at, quota};
-use crate::model::{Algorithm, Check, DeniedHits, Hits, Quota, Role, SATURATED, Source, Unit};
+use crate::model::{
+    Algorithm, Check, Decision, DeniedHits, Hits, Quota, Role, SATURATED, Source, Unit,
+};
 
 #[derive(Clone, Debug)]
 struct Step {
@@ -44,6 +46,8 @@ proptest! {
                 .collect();
             prop_assert_eq!(&told, &said, "{:#?}", step);
             prop_assert_eq!(decision.denied, denied);
+            resets_are_true(&store, &step, &decision, now)?;
+            retries_pass(&naive, &step, &decision, now)?;
             if let Some(foreseen) = foreseen
                 && step.checks.iter().all(|check| !check.role.shadow)
             {
@@ -63,7 +67,7 @@ proptest! {
         steps in history(40, 3, rules_and_a_dry_bucket())
     ) {
         let (store, mut naive) = (store(max_keys), Naive::default());
-        let mut now = START;
+        let (mut now, mut last) = (START, None);
         for step in steps {
             now += step.wait;
             if step.sweep {
@@ -95,8 +99,62 @@ proptest! {
                 );
             }
             prop_assert!(store.stats().live_keys <= u64::from(max_keys));
+            last = Some((step, decision));
+        }
+        // Only now, since looking ahead lets a full store drop what has expired by then.
+        if let Some((step, decision)) = last {
+            resets_are_true(&store, &step, &decision, now)?;
         }
     }
+}
+
+/// A query of plain checks that was denied passes as a whole after the longest wait that it was
+/// told, if nothing else happens; also if it asks for one key several times.
+fn retries_pass(
+    naive: &Naive,
+    step: &Step,
+    decision: &Decision,
+    now: u64,
+) -> Result<(), TestCaseError> {
+    let is_plain = |check: &Check| {
+        // What lands although it is denied changes the counts that others were told of.
+        check.role == Role::default()
+            && check.quota.denied_hits() == DeniedHits::Free
+            && !matches!(check.hits, Hits::Refund(_))
+    };
+    let over = || decision.verdicts.iter().filter(|verdict| verdict.over);
+    if decision.denied && step.checks.iter().all(is_plain) && over().all(|verdict| !verdict.never) {
+        let wait = over().map(|verdict| verdict.reset_millis).max().unwrap();
+        let (_, denied) = naive.clone().decide(&step.checks, true, at(now + wait));
+        prop_assert!(!denied, "after {wait} ms: {step:#?} {decision:#?}");
+    }
+    Ok(())
+}
+
+/// What is over is told to wait, and the same hits pass after the wait if nothing else happens. A
+/// key that a query asks for twice is told of one check at a time, so only the first part holds.
+fn resets_are_true(
+    store: &MemoryStore,
+    step: &Step,
+    decision: &Decision,
+    now: u64,
+) -> Result<(), TestCaseError> {
+    for (asked, verdict) in step.checks.iter().zip(&decision.verdicts) {
+        if !verdict.over {
+            continue;
+        }
+        prop_assert!(verdict.reset_millis > 0, "{asked:#?} {verdict:#?}");
+        let same_key = |other: &&Check| other.key == asked.key;
+        let once = step.checks.iter().filter(same_key).count() == 1;
+        // Several keys may share an overflow counter.
+        let alone = verdict.source == Source::Memory || step.checks.len() == 1;
+        if once && alone && !verdict.never {
+            let then = at(now + verdict.reset_millis);
+            let again = store.inspect(asked, then);
+            prop_assert!(!again.over, "{asked:#?} {verdict:#?} {again:#?}");
+        }
+    }
+    Ok(())
 }
 
 fn history(users: usize, length: usize, rules: Vec<Quota>) -> impl Strategy<Value = Vec<Step>> {
