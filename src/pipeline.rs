@@ -21,7 +21,9 @@ use smallvec::SmallVec;
 
 use crate::clock::Clock;
 use crate::event::{Decided, DecidedBy, DecisionSample, Events, Outcome, Queried, QueryResult};
-use crate::limiter::{Answer, Plan, Refusal, Ruling, Status, log_decision, written};
+use crate::limiter::{
+    Answer, Plan, Refusal, Ruling, Status, UnknownDomains, log_decision, written,
+};
 use crate::model::{Check, Decision, Query};
 use crate::policy::{Domain, Matched, Miss, Policies};
 use crate::store::{MemoryStore, Store};
@@ -35,6 +37,7 @@ pub struct Pipeline {
     clock: Clock,
     caps: Caps,
     sample: DecisionSample,
+    unknown_domains: UnknownDomains,
 }
 
 /// The largest queries that are answered.
@@ -44,6 +47,39 @@ pub struct Caps {
     pub descriptors: usize,
     /// Entries in a descriptor.
     pub entries: usize,
+}
+
+impl Caps {
+    /// Refuses a query that is not answered, whatever the policies are.
+    ///
+    /// # Errors
+    /// If it names no domain, has no descriptors, or is too large.
+    pub fn check(self, query: &Query<'_>) -> Result<(), Refusal> {
+        let count = query.descriptors.len();
+        if query.domain.is_empty() {
+            return Err(Refusal::EmptyDomain);
+        }
+        if count == 0 {
+            return Err(Refusal::NoDescriptors);
+        }
+        if count > self.descriptors {
+            return Err(Refusal::TooManyDescriptors {
+                count,
+                limit: self.descriptors,
+            });
+        }
+        for (index, descriptor) in query.descriptors.iter().enumerate() {
+            let count = descriptor.entries.len();
+            if count > self.entries {
+                return Err(Refusal::TooManyEntries {
+                    descriptor: index,
+                    count,
+                    limit: self.entries,
+                });
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Pipeline {
@@ -63,6 +99,7 @@ impl Pipeline {
             clock,
             caps,
             sample: DecisionSample::default(),
+            unknown_domains: UnknownDomains::default(),
         }
     }
 
@@ -108,6 +145,12 @@ impl Pipeline {
     #[must_use]
     pub fn sample(&self) -> &DecisionSample {
         &self.sample
+    }
+
+    /// Domains of requests that no policy has.
+    #[must_use]
+    pub fn unknown_domains(&self) -> &UnknownDomains {
+        &self.unknown_domains
     }
 
     /// The counters.
@@ -208,7 +251,7 @@ impl Snapshot<'_> {
     /// # Errors
     /// If the query cannot be understood.
     pub fn begin(&self, query: &Query<'_>) -> Result<Begun<'_>, Refusal> {
-        self.refuse(query)?;
+        self.pipeline.caps.check(query)?;
         let Some(domain) = self.policies.domain(query.domain) else {
             return Ok(Begun::Answered(self.unknown_domain(query)));
         };
@@ -220,37 +263,10 @@ impl Snapshot<'_> {
         }))
     }
 
-    fn refuse(&self, query: &Query<'_>) -> Result<(), Refusal> {
-        let caps = self.pipeline.caps;
-        let count = query.descriptors.len();
-        if query.domain.is_empty() {
-            return Err(Refusal::EmptyDomain);
-        }
-        if count == 0 {
-            return Err(Refusal::NoDescriptors);
-        }
-        if count > caps.descriptors {
-            return Err(Refusal::TooManyDescriptors {
-                count,
-                limit: caps.descriptors,
-            });
-        }
-        for (index, descriptor) in query.descriptors.iter().enumerate() {
-            let count = descriptor.entries.len();
-            if count > caps.entries {
-                let limit = caps.entries;
-                return Err(Refusal::TooManyEntries {
-                    descriptor: index,
-                    count,
-                    limit,
-                });
-            }
-        }
-        Ok(())
-    }
-
     /// Nobody limits the domain: everything passes.
     fn unknown_domain(&self, query: &Query<'_>) -> Answer<'_> {
+        self.pipeline.unknown_domains.note(query.domain);
+        self.pipeline.events.unknown_domain();
         let meter = self.policies.unknown_domain_meter();
         let statuses: SmallVec<[Status<'_>; 2]> = query
             .descriptors

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::explain::{no_domain, why_none};
 use crate::limiter::{Applies, explain};
-use crate::model::{Algorithm, Check, DescriptorText, Hits, Quota, Verdict};
+use crate::model::{Algorithm, Check, DescriptorText, Hits, Quota, Verdict, one_line};
 use crate::policy::{OVERRIDE, Policies};
 
 /// A counter and what it says.
@@ -125,8 +125,9 @@ impl Count {
 
 impl fmt::Display for CounterReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}  {}\n", self.domain, self.descriptor)?;
-        writeln!(f, "rule     {}", self.rule)?;
+        let (domain, descriptor) = (one_line(&self.domain), one_line(&self.descriptor));
+        writeln!(f, "{domain}  {descriptor}\n")?;
+        writeln!(f, "rule     {}", one_line(&self.rule))?;
         let seconds = self.window_ms / 1000;
         write!(
             f,
@@ -136,7 +137,7 @@ impl fmt::Display for CounterReport {
         if let Some(burst) = self.burst {
             write!(f, ", burst {burst}")?;
         }
-        writeln!(f, ")\ncounter  {}", self.key)?;
+        writeln!(f, ")\ncounter  {}", one_line(&self.key))?;
         if let Some(before) = &self.before {
             writeln!(f, "before   {before}")?;
         }

@@ -70,7 +70,14 @@ async fn explain(State(state): State<AdminState>, asked: Query<Asked>) -> Respon
     };
     let explained = {
         let snapshot = state.pipeline.snapshot();
-        ExplainReport::new(snapshot.policies(), &asked.domain, &descriptor, asked.hits)
+        let caps = state.pipeline.caps();
+        ExplainReport::new(
+            snapshot.policies(),
+            caps,
+            &asked.domain,
+            &descriptor,
+            asked.hits,
+        )
     };
     let (mut report, check) = match explained {
         Ok(explained) => explained,
@@ -81,9 +88,10 @@ async fn explain(State(state): State<AdminState>, asked: Query<Asked>) -> Respon
         // The verdict's count has the hits in it; a peek adds none.
         let peek = Check {
             hits: Hits::Peek,
-            ..check
+            ..check.clone()
         };
-        report.live(&verdict, state.look(&peek).await.counted);
+        let counted = state.look(&peek).await.counted;
+        report.live(&check, &verdict, counted);
     }
     Json(report).into_response()
 }

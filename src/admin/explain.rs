@@ -4,8 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use super::expected::ExpectedAnswer;
+use crate::algorithm::passes_at;
 use crate::limiter::{Applies, Explanation, Refusal, explain};
-use crate::model::{Check, DescriptorText, Hits, OnStoreFailure, SATURATED, Verdict, nearest};
+use crate::model::{
+    Check, DescriptorText, Hits, OnStoreFailure, Query, SATURATED, Source, Verdict, one_line,
+};
+use crate::pipeline::Caps;
 use crate::policy::{Candidate, ExplainedLevel, Fate, Miss, Policies, Rule};
 
 /// Why one descriptor is answered as it is.
@@ -25,6 +30,13 @@ pub struct ExplainReport {
     pub no_rule: Option<String>,
     /// The counter's key.
     pub key: Option<String>,
+    /// What the caller gets if the hits are over the limit; none without a limit. Older servers do
+    /// not say.
+    #[serde(default)]
+    pub over_limit: Option<ExpectedAnswer>,
+    /// The hits are more than the limit ever holds, so they are over it whatever is counted.
+    #[serde(default)]
+    pub never: bool,
     /// What would be answered now; only a running server knows.
     pub now: Option<Live>,
 }
@@ -88,6 +100,9 @@ pub struct Live {
     pub never: bool,
     /// Who would decide.
     pub source: String,
+    /// What the caller would get. Older servers do not say.
+    #[serde(default)]
+    pub answer: Option<ExpectedAnswer>,
 }
 
 impl ExplainReport {
@@ -98,10 +113,17 @@ impl ExplainReport {
     /// As a real call.
     pub fn new(
         policies: &Policies,
+        caps: Caps,
         domain: &str,
         descriptor: &DescriptorText,
         hits: u64,
     ) -> Result<(Self, Option<Check>), Refusal> {
+        caps.check(&Query {
+            domain: domain.as_bytes(),
+            descriptors: [descriptor.descriptor()].into_iter().collect(),
+            hits_addend: 0,
+            trace: None,
+        })?;
         let mut report = Self {
             domain: domain.to_owned(),
             descriptor: descriptor.to_string(),
@@ -110,6 +132,8 @@ impl ExplainReport {
             rule: None,
             no_rule: None,
             key: None,
+            over_limit: None,
+            never: false,
             now: None,
         };
         let Some(rules) = policies.domain(domain.as_bytes()) else {
@@ -133,6 +157,8 @@ impl ExplainReport {
                 let mut told = rule_report(rule, quota.to_string(), rules.shadow_mode());
                 told.without_store(check.on_store_failure);
                 report.rule = Some(told);
+                report.over_limit = Some(ExpectedAnswer::over(rules, rule));
+                report.never = passes_at(&quota, check.hits).is_none();
                 report.key = Some(check.key.to_string());
                 asked = Some(check);
             }
@@ -144,9 +170,17 @@ impl ExplainReport {
         Ok((report, asked))
     }
 
-    /// With what the store would answer, and the hits that are counted before it does.
-    pub fn live(&mut self, verdict: &Verdict, counted: u64) {
+    /// With what the store would answer to `check`, and the hits that are counted before it does.
+    pub fn live(&mut self, check: &Check, verdict: &Verdict, counted: u64) {
+        let is_failure =
+            verdict.source == Source::Fallback && check.on_store_failure == OnStoreFailure::Error;
+        let answer = match verdict.over {
+            _ if is_failure => Some(ExpectedAnswer::failed()),
+            true => self.over_limit.clone(),
+            false => Some(ExpectedAnswer::within()),
+        };
         self.now = Some(Live {
+            answer,
             over: verdict.over,
             counted,
             remaining: verdict.remaining,
@@ -224,20 +258,11 @@ pub(super) fn why_none(miss: Miss) -> String {
 }
 
 pub(super) fn no_domain(domain: &str, policies: &Policies) -> String {
-    let known = policies.domain_names();
-    let hint = match nearest(domain, known.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None if known.is_empty() => "none is".to_owned(),
-        None => {
-            let listed: Vec<&str> = known.iter().copied().take(MOST_DOMAINS).collect();
-            let more = match known.len().saturating_sub(MOST_DOMAINS) {
-                0 => String::new(),
-                more => format!(" and {more} more"),
-            };
-            format!("configured: {}{more}", listed.join(", "))
-        }
-    };
-    format!("the domain `{domain}` is not configured ({hint})")
+    let hint = policies.domain_hint(domain);
+    format!(
+        "the domain `{}` is not configured ({hint})",
+        one_line(domain)
+    )
 }
 
 impl Level {
@@ -268,7 +293,9 @@ impl fmt::Display for ExplainReport {
         writeln!(
             f,
             "{}  {}  hits {}\n",
-            self.domain, self.descriptor, self.hits
+            one_line(&self.domain),
+            one_line(&self.descriptor),
+            self.hits
         )?;
         for level in &self.levels {
             write!(f, "{level}")?;
@@ -277,24 +304,36 @@ impl fmt::Display for ExplainReport {
             writeln!(f)?;
         }
         if let Some(why) = &self.no_rule {
-            writeln!(f, "rule     none: {why}\nanswer   OK, not counted")?;
+            writeln!(
+                f,
+                "rule     none: {}\nanswer   OK, not counted",
+                one_line(why)
+            )?;
         }
         if let Some(rule) = &self.rule {
             write!(f, "{rule}")?;
         }
         if let Some(key) = &self.key {
-            writeln!(f, "counter  {key}")?;
+            writeln!(f, "counter  {}", one_line(key))?;
         }
-        if let Some(now) = &self.now {
-            write!(f, "{now}")?;
+        match (&self.now, &self.over_limit) {
+            (Some(now), _) => write!(f, "{now}"),
+            (None, Some(answer)) if self.never => writeln!(
+                f,
+                "answer   {answer}: more hits than the limit holds, so they never pass"
+            ),
+            (None, Some(answer)) => {
+                writeln!(f, "answer   OK within the limit, over it {answer}")
+            }
+            (None, None) if self.rule.is_some() => writeln!(f, "answer   OK, not counted"),
+            (None, None) => Ok(()),
         }
-        Ok(())
     }
 }
 
 impl fmt::Display for Level {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}", self.entry)?;
+        writeln!(f, "{}", one_line(&self.entry))?;
         for candidate in &self.candidates {
             let mark = if candidate.chosen { ">" } else { " " };
             let limit = if candidate.has_limit {
@@ -305,7 +344,8 @@ impl fmt::Display for Level {
             writeln!(
                 f,
                 "  {mark} {}{limit}: {}",
-                candidate.descriptor, candidate.why
+                one_line(&candidate.descriptor),
+                candidate.why
             )?;
         }
         if self.candidates.is_empty() {
@@ -320,12 +360,12 @@ impl fmt::Display for Level {
 
 impl fmt::Display for RuleReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rule     {}", self.path)?;
+        write!(f, "rule     {}", one_line(&self.path))?;
         if let Some(name) = &self.name {
-            write!(f, " \"{name}\"")?;
+            write!(f, " \"{}\"", one_line(name))?;
         }
         if !self.origin.is_empty() {
-            write!(f, "  {}", self.origin)?;
+            write!(f, "  {}", one_line(&self.origin))?;
         }
         writeln!(f, "\nlimit    {}", self.limit)?;
         self.notes
@@ -338,20 +378,28 @@ impl fmt::Display for Live {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let seconds = self.reset_ms.div_ceil(1000);
         writeln!(f, "counted  {} (by {})", self.counted, self.source)?;
-        match (self.over, self.never) {
-            (false, _) => writeln!(
+        if !self.over {
+            let left = self.remaining;
+            return writeln!(f, "answer   OK, {left} left, reset in {seconds} s");
+        }
+        let (answer, passes) = match &self.answer {
+            Some(answer) => (answer.to_string(), answer.passes()),
+            None => ("OVER_LIMIT".to_owned(), false),
+        };
+        match (passes, self.never) {
+            (false, true) => writeln!(
                 f,
-                "answer   OK, {} left, reset in {seconds} s",
-                self.remaining
+                "answer   {answer}, and never OK: more hits than the limit holds"
             ),
+            (false, false) => writeln!(f, "answer   {answer}, the same passes in {seconds} s"),
             (true, true) => writeln!(
                 f,
-                "answer   OVER_LIMIT, and never OK: more hits than the limit holds"
+                "answer   {answer}, though never within the limit: more hits than it holds"
             ),
-            (true, false) => writeln!(f, "answer   OVER_LIMIT, the same passes in {seconds} s"),
+            (true, false) => writeln!(
+                f,
+                "answer   {answer}, though over the limit; within it again in {seconds} s"
+            ),
         }
     }
 }
-
-/// Domains that are listed to somebody who named none of them; there may be thousands.
-const MOST_DOMAINS: usize = 10;

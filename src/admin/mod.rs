@@ -11,6 +11,7 @@ mod brief;
 pub mod counter;
 mod counters;
 pub mod dump;
+mod expected;
 pub mod explain;
 pub mod health;
 mod log;

@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use crate::model::one_line;
 use crate::policy::{Limit, Policies};
 
 /// A line for each rule with a limit. What only its domain says (shadow mode) is told of the rule.
@@ -22,11 +23,12 @@ pub(super) fn text(policies: &Policies) -> String {
             several => format!(" unit_multiplier={several}"),
         };
         let path = rule.path.replace(',', ".").replace('=', "_");
+        let path = one_line(&path);
         // Writing to a string cannot fail.
         let _infallible = writeln!(
             text,
             "{}.{path}: unit={unit} requests_per_unit={requests}{multiplier}, shadow_mode: {}, quota_mode: {}",
-            domain.name(),
+            one_line(domain.name()),
             rule.shadow_mode || domain.shadow_mode(),
             rule.quota_mode,
         );

@@ -28,6 +28,8 @@ pub struct Counts {
     pub store_tail: Tail,
     /// Times that a breaker opened.
     pub trips: u64,
+    /// Queries for domains that no policy has.
+    pub unknown_domains: u64,
 }
 
 impl Counts {
@@ -62,6 +64,7 @@ impl Counts {
             store_calls: each(self.store_calls, other.store_calls),
             store_tail: self.store_tail.zip(&other.store_tail, &each),
             trips: each(self.trips, other.trips),
+            unknown_domains: each(self.unknown_domains, other.unknown_domains),
         }
     }
 }

@@ -17,6 +17,8 @@ pub enum Alert {
     RedisLatency,
     /// How long a shared store has not been asked, in seconds.
     StoreDown,
+    /// How many queries of the window were for domains that no policy has.
+    UnknownDomains,
 }
 
 /// How urgent it is.
@@ -30,7 +32,7 @@ pub enum Severity {
 
 impl Alert {
     /// Every alert, in the order of [`Alert::index`].
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ErrorRate,
         Self::QueueFull,
         Self::CircuitTrips,
@@ -38,6 +40,7 @@ impl Alert {
         Self::BatchFailures,
         Self::RedisLatency,
         Self::StoreDown,
+        Self::UnknownDomains,
     ];
 
     /// The name in the settings, in metrics and in the log.
@@ -51,6 +54,7 @@ impl Alert {
             Self::BatchFailures => "batch_failures",
             Self::RedisLatency => "redis_latency",
             Self::StoreDown => "store_down",
+            Self::UnknownDomains => "unknown_domains",
         }
     }
 
@@ -65,6 +69,7 @@ impl Alert {
             Self::BatchFailures => "TollgateBatchFailures",
             Self::RedisLatency => "TollgateRedisLatency",
             Self::StoreDown => "TollgateStoreDown",
+            Self::UnknownDomains => "TollgateUnknownDomains",
         }
     }
 
@@ -73,9 +78,11 @@ impl Alert {
     pub const fn severity(self) -> Severity {
         match self {
             Self::ErrorRate | Self::CircuitTrips | Self::StoreDown => Severity::Critical,
-            Self::QueueFull | Self::ResponseTime | Self::BatchFailures | Self::RedisLatency => {
-                Severity::Warning
-            }
+            Self::QueueFull
+            | Self::ResponseTime
+            | Self::BatchFailures
+            | Self::RedisLatency
+            | Self::UnknownDomains => Severity::Warning,
         }
     }
 
@@ -84,7 +91,7 @@ impl Alert {
     pub const fn unit(self) -> &'static str {
         match self {
             Self::ErrorRate | Self::QueueFull | Self::BatchFailures => "%",
-            Self::CircuitTrips => "",
+            Self::CircuitTrips | Self::UnknownDomains => "",
             Self::ResponseTime | Self::RedisLatency | Self::StoreDown => "s",
         }
     }
@@ -112,6 +119,9 @@ impl Alert {
             Self::StoreDown => {
                 "A shared store is not asked any more: rules follow on_store_failure"
             }
+            Self::UnknownDomains => {
+                "Requests come for domains that no policy has, and all of them pass unlimited"
+            }
         }
     }
 
@@ -125,6 +135,7 @@ impl Alert {
             Self::ResponseTime | Self::RedisLatency => "99th percentile",
             Self::BatchFailures => "store calls failed",
             Self::StoreDown => "not asked for",
+            Self::UnknownDomains => "queries in the window",
         }
     }
 
@@ -150,6 +161,9 @@ impl Alert {
             Self::RedisLatency => {
                 "SLOWLOG and LATENCY DOCTOR on the server, its CPU, and the network to it"
             }
+            Self::UnknownDomains => {
+                "Which domains: the log names them; add a policy, or correct the domain in Envoy's rate limit filter"
+            }
         }
     }
 
@@ -164,6 +178,7 @@ impl Alert {
             Self::BatchFailures => 4,
             Self::RedisLatency => 5,
             Self::StoreDown => 6,
+            Self::UnknownDomains => 7,
         }
     }
 }

@@ -26,6 +26,7 @@ pub(super) fn measure(
         Alert::QueueFull if levels.queue > 0.0 => levels.queue.min(1.0) * 100.0,
         Alert::QueueFull => 0.0,
         Alert::CircuitTrips => float(counts.trips),
+        Alert::UnknownDomains => float(counts.unknown_domains),
         Alert::ResponseTime => percentile(&counts.call_tail, counts.calls(), min_calls)?,
         Alert::BatchFailures => percent(counts.batch_failures, counts.batches, min_calls)?,
         Alert::RedisLatency => percentile(&counts.store_tail, counts.store_calls, min_calls)?,

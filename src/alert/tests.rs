@@ -15,6 +15,7 @@ const CONFIG: Config = Config {
         Some(10.0),
         Some(0.1),
         Some(10.0),
+        Some(0.0),
     ],
     window: Duration::from_secs(60),
     hold: Duration::from_secs(5),
@@ -105,6 +106,20 @@ fn a_service_that_does_nothing_alarms_nobody() {
     assert_eq!(rig.value(Alert::ErrorRate), None, "of no calls, no share");
     assert_eq!(rig.value(Alert::RedisLatency), None);
     assert_eq!(rig.value(Alert::CircuitTrips), Some(0.0));
+}
+
+#[test]
+fn a_query_for_an_unknown_domain_fires_at_once_and_until_the_window_has_passed() {
+    let mut rig = Rig::new();
+    let fired = rig.run(2, |sample| sample.counts.unknown_domains += 1);
+    assert_eq!(fired, [(2, Alert::UnknownDomains, State::Firing)]);
+    assert_eq!(rig.value(Alert::UnknownDomains), Some(2.0));
+    let ended = rig.run(200, calls(100, 0));
+    assert_eq!(ended.len(), 1, "{ended:?}");
+    assert_eq!(
+        (ended[0].1, ended[0].2),
+        (Alert::UnknownDomains, State::Resolved)
+    );
 }
 
 #[test]

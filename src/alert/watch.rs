@@ -17,8 +17,9 @@ pub struct Config {
     pub thresholds: [Option<f64>; Alert::ALL.len()],
     /// Shares, percentiles and trips are of this long.
     pub window: Duration,
-    /// A value has to be above for this long. Not those of which one look is enough: trips,
-    /// which a window counts, and a store that is down, whose value is a time already.
+    /// A value has to be above for this long. Not those of which one look is enough: trips and
+    /// unknown domains, which a window counts, and a store that is down, whose value is a time
+    /// already.
     pub hold: Duration,
     /// A value has to be well below for this long until an alert is resolved.
     pub keep: Duration,
@@ -35,7 +36,7 @@ impl Config {
 
     fn patience(&self, alert: Alert) -> Patience {
         let hold = match alert {
-            Alert::CircuitTrips | Alert::StoreDown => Duration::ZERO,
+            Alert::CircuitTrips | Alert::StoreDown | Alert::UnknownDomains => Duration::ZERO,
             Alert::ErrorRate
             | Alert::QueueFull
             | Alert::ResponseTime

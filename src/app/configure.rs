@@ -47,7 +47,7 @@ pub(super) fn usual_source(settings: &Settings) -> DecidedBy {
     }
 }
 
-pub(super) fn caps(settings: &Settings) -> Caps {
+pub(crate) fn caps(settings: &Settings) -> Caps {
     let limits = &settings.limits;
     Caps {
         descriptors: limits.descriptors.as_usize(),
@@ -108,6 +108,10 @@ pub(super) fn alerts(settings: &Settings) -> alert::Config {
         (Alert::BatchFailures, percent(alerts.batch_failures)),
         (Alert::RedisLatency, seconds(alerts.redis_latency)),
         (Alert::StoreDown, seconds(alerts.store_down)),
+        (
+            Alert::UnknownDomains,
+            alerts.unknown_domains.get().map(|most| most.get().into()),
+        ),
     ] {
         if let Some(place) = config.thresholds.get_mut(alert.index()) {
             *place = threshold;

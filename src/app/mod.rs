@@ -15,6 +15,7 @@ mod queue;
 mod reload;
 pub(crate) mod store;
 mod telemetry;
+mod unknown_domains;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -265,7 +266,10 @@ impl App {
                 () = changed(self.reloader.watcher.as_ref()) => reloads.want(What::Policies),
                 () = reloads.ended() => {}
                 _ = sweep.tick() => self.sweep(),
-                _ = samples.tick() => self.sample(),
+                _ = samples.tick() => {
+                    self.sample();
+                    unknown_domains::report(&self.pipeline);
+                }
             }
         }
         tokio::select! {

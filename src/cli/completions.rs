@@ -23,7 +23,7 @@ impl Completions {
             "tollgate",
             &mut script,
         );
-        super::print(String::from_utf8_lossy(&script));
+        super::print_own(String::from_utf8_lossy(&script));
         ExitCode::SUCCESS
     }
 }

@@ -7,6 +7,7 @@ use http::StatusCode;
 
 use super::policies;
 use crate::admin::explain::ExplainReport;
+use crate::app::configure;
 use crate::config::settings::{ListenAddr, Overrides};
 use crate::event::Silence;
 use crate::model::DescriptorText;
@@ -84,6 +85,7 @@ impl Explain {
             super::settings::load(self.config.as_deref(), Overrides::default())?.settings;
         let mut defaults = settings.policy_defaults();
         defaults.merge_domains |= self.merge_domains;
+        let caps = configure::caps(&settings);
         let checked = if self.policies.is_empty() {
             policies::check(&[settings.policies.path], &defaults)
         } else {
@@ -96,7 +98,7 @@ impl Explain {
             .compiled
             .map_err(|report| format!("policies refused:\n{report}"))?;
         let policies = Policies::new(compiled.domains, &Silence);
-        ExplainReport::new(&policies, &self.domain, &self.descriptor, self.hits)
+        ExplainReport::new(&policies, caps, &self.domain, &self.descriptor, self.hits)
             .map(|(report, _asked)| report)
             .map_err(|refusal| refusal.to_string())
     }

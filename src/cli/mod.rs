@@ -17,9 +17,12 @@ mod serve;
 mod settings;
 mod top;
 
+use std::ffi::{OsStr, OsString};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::model::escaped;
 
 /// A rate limit service for Envoy.
 ///
@@ -50,7 +53,11 @@ enum Command {
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let command = match parse() {
+        Ok(cli) => cli.command,
+        Err(code) => return code,
+    };
+    match command {
         Command::Serve(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
@@ -64,17 +71,59 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Reads the command line. clap repeats what it does not understand, so where that holds control
+/// characters, what clap is told is the command line with these escaped.
+fn parse() -> Result<Cli, ExitCode> {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let error = match Cli::try_parse_from(&arguments) {
+        Ok(cli) => return Ok(cli),
+        Err(error) => error,
+    };
+    let shown = arguments.iter().map(|argument| {
+        let argument = argument.to_string_lossy();
+        escaped(&argument).into_owned()
+    });
+    let shown: Vec<String> = shown.collect();
+    let is_plain = arguments
+        .iter()
+        .zip(&shown)
+        .all(|(given, shown)| given == OsStr::new(shown));
+    if is_plain {
+        // In colour, if that can be shown. Help and the version are such errors too.
+        error.exit();
+    }
+    let error = Cli::try_parse_from(shown).err().unwrap_or(error);
+    let code = u8::try_from(error.exit_code()).unwrap_or(FAILED);
+    let text = error.render().to_string();
+    match error.use_stderr() {
+        true => print_error(text.trim_end()),
+        false => print(text),
+    }
+    Err(ExitCode::from(code))
+}
+
 /// Tells the person at the terminal what went wrong.
+fn complain(what: impl std::fmt::Display) {
+    print_error(format_args!("tollgate: {what}"));
+}
+
+/// A line of several for people, beside a command's result.
 #[expect(
     clippy::print_stderr,
     reason = "a command's error goes to its terminal"
 )]
-fn complain(what: impl std::fmt::Display) {
-    eprintln!("tollgate: {what}");
+fn print_error(what: impl std::fmt::Display) {
+    eprintln!("{}", escaped(&what.to_string()));
 }
 
-/// A command's result.
+/// A command's result. It may hold text from outside, so control characters but line breaks are
+/// escaped.
 fn print(what: impl std::fmt::Display) {
+    print_own(escaped(&what.to_string()));
+}
+
+/// A command's result that holds nothing from outside, as it is.
+fn print_own(what: impl std::fmt::Display) {
     use std::io::Write;
     // A closed pipe (`| head`) is not an error worth a panic.
     let _closed = write!(std::io::stdout(), "{what}");

@@ -35,6 +35,9 @@ pub trait Events: fmt::Debug + Send + Sync {
     /// A query was answered, or could not be.
     fn queried(&self, event: Queried);
 
+    /// A query came for a domain that no policy has; told beside [`Events::queried`].
+    fn unknown_domain(&self) {}
+
     /// A whole call was answered.
     fn answered(&self, event: Answered);
 

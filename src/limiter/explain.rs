@@ -1,7 +1,7 @@
 //! Why a descriptor is answered as it is.
 
 use super::Refusal;
-use crate::model::{Check, Descriptor, Hits, Quota, Role};
+use crate::model::{Check, Descriptor, Hits, Quota, Role, denies};
 use crate::policy::{Domain, ExplainedLevel, Matched, Miss, Rule};
 
 /// How one descriptor is matched, and which counter it asks.
@@ -29,6 +29,37 @@ pub enum Applies<'p> {
     Nothing(Miss),
     /// A rule lets everything pass.
     Unlimited(&'p Rule),
+}
+
+/// How requests of one descriptor are answered whose hits are over its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OverLimit {
+    /// Of 100 such requests, how many are denied.
+    pub denied_percent: u8,
+    /// Of 100 such requests, how many have a status that says over limit.
+    pub status_over_percent: u8,
+}
+
+impl OverLimit {
+    /// What `rule` and `domain` make of hits over the limit. Without a rule, the limit came with
+    /// the request.
+    #[must_use]
+    pub fn new(domain: &Domain, rule: Option<&Rule>) -> Self {
+        let enforced = rule.map_or(100, |rule| rule.enforce_percent.min(100));
+        let role = |spared: bool| Role {
+            shadow: spared || rule.is_some_and(|rule| rule.shadow_mode),
+            quota: rule.is_some_and(|rule| rule.quota_mode),
+        };
+        let percent = |is_so: &dyn Fn(Role) -> bool| {
+            let if_enforced = if is_so(role(false)) { enforced } else { 0 };
+            let if_spared = if is_so(role(true)) { 100 - enforced } else { 0 };
+            if_enforced + if_spared
+        };
+        Self {
+            denied_percent: percent(&|role| !domain.shadow_mode() && denies([(role, true)])),
+            status_over_percent: percent(&|role| !role.shadow),
+        }
+    }
 }
 
 /// Explains `descriptor` alone, as if it cost `hits`. What other descriptors of a request might

@@ -8,14 +8,16 @@ mod answer;
 mod explain;
 mod log;
 mod refusal;
+mod unknown_domains;
 mod written;
 
 use smallvec::SmallVec;
 
 pub use answer::{Answer, Ruling, Status};
-pub use explain::{Applies, Explanation, explain};
+pub use explain::{Applies, Explanation, OverLimit, explain};
 pub use log::log_decision;
 pub use refusal::Refusal;
+pub use unknown_domains::UnknownDomains;
 pub use written::written;
 
 use crate::model::{Check, Decision, Query, Role};

@@ -4,6 +4,7 @@
 //! each. Plain data: nothing here knows protobuf, YAML, a store or a clock.
 
 mod check;
+mod escape;
 mod failure;
 mod key;
 mod nearest;
@@ -15,6 +16,7 @@ mod trace;
 mod value;
 
 pub use check::{Check, Decision, Hits, Role, SATURATED, Source, Verdict, Verdicts, denies};
+pub use escape::{escaped, one_line};
 pub use failure::OnStoreFailure;
 pub use key::{Key, KeyBuilder};
 pub use nearest::nearest;

@@ -22,7 +22,7 @@ pub use spec::{DescriptorSpec, DomainSpec, Limit, Origin, Rule};
 pub use tree::{Kind, Node};
 
 use crate::event::Meters;
-use crate::model::{DeniedHits, Descriptor, Key, OnStoreFailure, Quota};
+use crate::model::{DeniedHits, Descriptor, Key, OnStoreFailure, Quota, nearest, one_line};
 use matched::Names;
 use tree::Level;
 
@@ -66,6 +66,29 @@ impl Policies {
         let mut names: Vec<&str> = self.domains.values().map(Domain::name).collect();
         names.sort_unstable();
         names
+    }
+
+    /// What whoever asked for a `domain` that there is not may have meant: the nearest name, or some
+    /// of those that there are. For people, on one line.
+    #[must_use]
+    pub fn domain_hint(&self, domain: &str) -> String {
+        let known = self.domain_names();
+        if let Some(near) = nearest(domain, known.iter().copied()) {
+            return format!("did you mean `{}`?", one_line(near));
+        }
+        if known.is_empty() {
+            return "none is configured".to_owned();
+        }
+        let listed: Vec<_> = known
+            .iter()
+            .take(MOST_LISTED)
+            .map(|name| one_line(name))
+            .collect();
+        let more = match known.len().saturating_sub(MOST_LISTED) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        format!("configured: {}{more}", listed.join(", "))
     }
 
     /// Every rule with a limit, by domain, in file order.
@@ -245,6 +268,9 @@ fn for_each_rule_mut(level: &mut Level, visit: &mut impl FnMut(&mut Rule)) {
         for_each_rule_mut(&mut node.children, visit);
     }
 }
+
+/// Domains that are listed to somebody who named none of them; there may be thousands.
+const MOST_LISTED: usize = 10;
 
 /// Rule name in metrics for descriptors without a rule. Parentheses: no descriptor path has them
 /// alone.

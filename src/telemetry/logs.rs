@@ -5,7 +5,7 @@
 //! nothing on the request path may log at `info` or above for every request.
 
 use std::fmt;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +18,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt as lines};
+
+use crate::model::escaped;
 
 /// The least grave thing that is still logged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -202,8 +204,8 @@ pub struct LogError(String);
 ///
 /// When the process has a log already.
 pub fn init(level: Level, format: Format) -> Result<LogHandle, LogError> {
-    let colour = format == Format::Text && std::io::stderr().is_terminal();
-    let (subscriber, handle) = subscriber(level, format, colour, std::io::stderr);
+    let colour = format == Format::Text && io::stderr().is_terminal();
+    let (subscriber, handle) = subscriber(level, format, colour, io::stderr);
     subscriber
         .try_init()
         .map_err(|error| LogError(error.to_string()))?;
@@ -220,6 +222,7 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let (filter, handle) = reload::Layer::new(level.targets());
+    let writer = Escaping { writer, colour };
     let lines = lines::layer().with_writer(writer).with_ansi(colour);
     let lines = match format {
         Format::Text => lines.boxed(),
@@ -278,10 +281,52 @@ const LIBRARIES: [(&str, Allowed); 12] = [
 /// The target of our own lines.
 const OWN: &str = "tollgate";
 
+/// Makes writers that escape control characters: what is logged may repeat what a client or a file
+/// says. A line is written in one piece.
+#[derive(Clone, Debug)]
+struct Escaping<W> {
+    writer: W,
+    /// The colours of lines stay.
+    colour: bool,
+}
+
+impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for Escaping<W> {
+    type Writer = Escaping<W::Writer>;
+
+    fn make_writer(&'w self) -> Self::Writer {
+        Escaping {
+            writer: self.writer.make_writer(),
+            colour: self.colour,
+        }
+    }
+}
+
+impl<W: io::Write> io::Write for Escaping<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let mut parts = text.split('\u{1b}');
+        let mut line = escaped(parts.next().unwrap_or_default()).into_owned();
+        for part in parts {
+            let is_own = self.colour && COLOURS.iter().any(|colour| part.starts_with(colour));
+            line.push_str(if is_own { "\u{1b}" } else { "\\u001b" });
+            line.push_str(&escaped(part));
+        }
+        self.writer.write_all(line.as_bytes())?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// What follows the escape character in a line's own colours. Nothing here moves the cursor.
+const COLOURS: [&str; 9] = [
+    "[0m", "[1m", "[2m", "[3m", "[31m", "[32m", "[33m", "[34m", "[35m",
+];
+
 #[cfg(test)]
 mod tests {
-    use std::io;
-
     use parking_lot::Mutex;
 
     use super::*;
@@ -333,6 +378,34 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("path=\"policies\""), "{text}");
+    }
+
+    #[test]
+    fn control_characters_are_escaped_in_every_format() {
+        let nasty = "x\u{1b}[31m\u{9b}2J\u{7}\r\u{7f}\u{202e}y";
+        for colour in [false, true] {
+            for format in Format::ALL {
+                let captured = Captured::default();
+                let (subscriber, _handle) =
+                    subscriber(Level::Info, format, colour, captured.clone());
+                tracing::subscriber::with_default(subscriber, || {
+                    tracing::warn!(shown = %nasty, debug = ?nasty, text = nasty, "{nasty}");
+                });
+                let text = captured.text();
+                let own = |text: &str| {
+                    // The colours of the line itself.
+                    let mut rest = text.to_owned();
+                    for colour in COLOURS {
+                        rest = rest.replace(&format!("\u{1b}{colour}"), "");
+                    }
+                    rest
+                };
+                let rest = own(&text);
+                assert!(!rest.trim_end().contains(char::is_control), "{rest:?}");
+                assert!(!rest.contains('\u{202e}'), "{rest:?}");
+                assert!(rest.contains("[31m") && rest.contains("2J"), "{rest:?}");
+            }
+        }
     }
 
     #[test]

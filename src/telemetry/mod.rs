@@ -228,6 +228,10 @@ impl Events for Telemetry {
         self.state.domains.queried(event);
     }
 
+    fn unknown_domain(&self) {
+        self.tally.unknown_domain();
+    }
+
     fn served(&self, event: Served) {
         self.tally.served(event);
         self.rpc_durations.record(event.duration, event.ended);

@@ -27,6 +27,10 @@ impl Tally {
         }
     }
 
+    pub(super) fn unknown_domain(&self) {
+        self.count(UNKNOWN_DOMAINS);
+    }
+
     pub(super) fn store_called(&self, event: StoreCalled<'_>) {
         self.count(STORE_CALLS);
         if event.operation == Operation::Decide {
@@ -57,6 +61,7 @@ impl Tally {
             store_calls: self.total(STORE_CALLS),
             store_tail: self.tail(STORE_TAIL),
             trips: self.total(TRIPS),
+            unknown_domains: self.total(UNKNOWN_DOMAINS),
         }
     }
 
@@ -87,6 +92,7 @@ const BATCHES: usize = 3;
 const BATCH_FAILURES: usize = 4;
 const STORE_CALLS: usize = 5;
 const TRIPS: usize = 6;
+const UNKNOWN_DOMAINS: usize = 7;
 
 /// Where the tails begin.
 const CALL_TAIL: usize = PER_ROW;

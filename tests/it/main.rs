@@ -14,6 +14,7 @@ mod conformance;
 mod counters;
 mod dashboard;
 mod envoy;
+mod escapes;
 mod explain;
 mod faults;
 mod fleet;

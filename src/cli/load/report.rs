@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use super::super::print_error;
 use super::drive::Load;
 use super::tally::Tally;
 
@@ -19,9 +20,9 @@ impl Progress {
     pub(super) fn print(&mut self, last: &Tally) {
         self.seconds = self.seconds.saturating_add(1);
         if self.seconds == 1 {
-            complain("  time  answered/s      over  errors     p50      p99   longest");
+            print_error("  time  answered/s      over  errors     p50      p99   longest");
         }
-        complain(&format!(
+        print_error(format_args!(
             "{:>5}s {:>11} {:>9} {:>7} {:>8} {:>8} {:>9}",
             self.seconds,
             last.answered_count(),
@@ -127,14 +128,6 @@ fn time(duration: Duration) -> String {
         v if v < 100.0 => format!("{v:.1} {unit}"),
         v => format!("{v:.0} {unit}"),
     }
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "progress is not the result of the command"
-)]
-fn complain(line: &str) {
-    eprintln!("{line}");
 }
 
 const QUANTILES: [(&str, f64); 5] = [

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::board::{Alert, Board, Replica, Row};
 use crate::admin::top::TopEntry;
+use crate::model::one_line;
 
 /// A line, and how it looks where that can be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,7 +22,7 @@ pub(super) enum Look {
     Plain,
 }
 
-/// Every line. Control characters of names from outside are replaced.
+/// Every line. Control characters of names from outside are escaped.
 pub(super) fn lines(board: &Board) -> Vec<Line> {
     let mut page = Page::default();
     page.title(board);
@@ -218,9 +219,7 @@ impl Page {
     }
 
     fn add(&mut self, look: Look, text: String) {
-        let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-        let text: String = text.chars().map(shown).collect();
-        let text = text.trim_end().to_owned();
+        let text = one_line(text.trim_end()).into_owned();
         self.0.push(Line { text, look });
     }
 }
@@ -261,8 +260,10 @@ fn short(number: &str) -> String {
 }
 
 fn clipped(text: &str, width: usize) -> String {
+    // First, since what is escaped takes more room.
+    let text = one_line(text);
     match text.char_indices().nth(width) {
-        None => text.to_owned(),
+        None => text.into_owned(),
         Some(_) => {
             let kept: String = text.chars().take(width.saturating_sub(1)).collect();
             format!("{kept}~")

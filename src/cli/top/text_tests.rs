@@ -80,7 +80,7 @@ tollgate top  2026-11-24T12:00:00Z  prefix tollgate  1 replica  rates of 10.0 s
 
 DOMAIN                    requests/s   allowed/s   denied/s  errors/s no store  batches/s  failed/s       requests
 a-domain-with-a-very-lo~        20.0        19.0        1.0       0.0    12.5%        2.5       0.0          12345
-sh\u{fffd}[31mop                        5.0         4.0        1.0       0.0    12.5%        2.5       0.5          12345
+sh\\u001b[31mop                   5.0         4.0        1.0       0.0    12.5%        2.5       0.5          12345
 all                             25.0        24.0        1.0       0.0    12.5%        2.5       0.5          12345
 
 REPLICA                  STORE       BREAKER    SINCE        SEEN

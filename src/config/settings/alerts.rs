@@ -24,6 +24,8 @@ pub struct Alerts {
     pub redis_latency: OrOff<Span<1>>,
     /// How long a shared store is not asked.
     pub store_down: OrOff<Span<1000>>,
+    /// How many queries of a window are for domains that no policy has.
+    pub unknown_domains: OrOff<Number<0, { u32::MAX }>>,
     /// Shares, percentiles and trips are of this long.
     pub window: Span<1000>,
     /// A value must be above its threshold for so long.
@@ -48,6 +50,8 @@ impl Default for Alerts {
             batch_failures: OrOff::At(Percent::clamped(10.0)),
             redis_latency: OrOff::At(Span::from_millis(100)),
             store_down: OrOff::At(Span::from_secs(10)),
+            // A fleet may be asked for domains that it leaves unlimited on purpose.
+            unknown_domains: OrOff::Off,
             window: Span::from_secs(60),
             hold: Span::from_secs(5),
             keep_firing_for: Span::from_secs(30),

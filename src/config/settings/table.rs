@@ -278,7 +278,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("limits.message_bytes", "Bytes of a request."),
     (
         "alerts.error_rate",
-        "Alarm above this percentage of rate limit calls that are answered with an error; like each of the next six, `off` switches it off.",
+        "Alarm above this percentage of rate limit calls that are answered with an error; like each of the next seven, `off` switches it off.",
     ),
     (
         "alerts.queue_full",
@@ -305,12 +305,16 @@ const SETTINGS: &[(&str, &str)] = &[
         "Alarm when a shared store has not been asked for longer, since it cannot be.",
     ),
     (
+        "alerts.unknown_domains",
+        "Alarm when more queries of a window than this are for domains that no policy has, and so pass unlimited. `0` alarms at the first one.",
+    ),
+    (
         "alerts.window",
-        "Percentages, times and trips are of this long, at least 1s.",
+        "Percentages, times, trips and queries for unknown domains are of this long, at least 1s.",
     ),
     (
         "alerts.for",
-        "A value has to be above its threshold for this long; not for `circuit_trips` and `store_down`.",
+        "A value has to be above its threshold for this long; not for `circuit_trips`, `store_down` and `unknown_domains`.",
     ),
     (
         "alerts.keep_firing_for",

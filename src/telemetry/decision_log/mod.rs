@@ -19,7 +19,7 @@ use tracing::warn;
 
 use super::dropped::{Dropped, Kind};
 use crate::event::{Written, WrittenDescriptor};
-use crate::model::{Entry, Hits};
+use crate::model::{Entry, Hits, escaped};
 
 /// Where lines go.
 type Output = Box<dyn Write + Send>;
@@ -54,8 +54,10 @@ impl DecisionLog {
     /// Writes a decision down, if there is room.
     pub(super) fn write(&self, decision: &Written<'_>) {
         if self.waiting.load(Ordering::Relaxed) < ROOM
-            && let Ok(mut line) = serde_json::to_vec(&Line::new(decision))
+            && let Ok(line) = serde_json::to_string(&Line::new(decision))
         {
+            // What a client sent may hold more than JSON has to escape.
+            let mut line = escaped(&line).into_owned().into_bytes();
             line.push(b'\n');
             let length = line.len();
             self.waiting.fetch_add(length, Ordering::Relaxed);

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use serde_json::Value;
 use tollgate::app::Control;
 use tollgate::clock::Clock;
@@ -170,6 +171,24 @@ async fn more_callers_than_may_wait_fill_the_queue() {
     drop(loads);
     bed.until_resolved("queue_full").await;
     assert_eq!(bed.times_fired("queue_full").await, 1);
+}
+
+#[tokio::test]
+async fn requests_for_a_domain_that_no_policy_has_alarm_where_that_is_wanted() {
+    let bed = Bed::in_memory("window: 2s, keep_firing_for: 1s, unknown_domains: 0").await;
+    let mut client = bed.harness.client().await;
+    assert_eq!(client.code("shpo", &[("user", "ann")]).await, Code::Ok);
+    assert!(bed.until_fires("unknown_domains").await >= 1.0);
+    let standing = bed.standing("unknown_domains").await;
+    assert_eq!(standing["alertname"], "TollgateUnknownDomains");
+    assert_eq!(standing["severity"], "warning");
+    let counted = "tollgate_requests_total{domain=\"(unknown)\",result=\"ok\"}";
+    assert_eq!(bed.count(counted).await, 1);
+    bed.until_resolved("unknown_domains").await;
+    assert_eq!(bed.times_fired("unknown_domains").await, 1);
+    let quiet = Bed::in_memory("").await;
+    let standing = quiet.standing("unknown_domains").await;
+    assert_eq!(standing["state"], "off", "unless it is wanted");
 }
 
 #[tokio::test]

@@ -65,6 +65,22 @@ async fn explained(harness: &Harness) -> Value {
     report["now"].clone()
 }
 
+/// What is explained of each rule while the store is away.
+async fn what_is_explained_is_what_callers_get(harness: &Harness) {
+    for (key, code) in [
+        ("allowed", "OK"),
+        ("denied", "OVER_LIMIT"),
+        ("told", "OK"),
+        ("strict", "UNAVAILABLE"),
+    ] {
+        let path = format!("/explain?domain=shop&descriptor={key}%3Dann");
+        let told: Value = serde_json::from_str(&harness.admin(&path).await.1).unwrap();
+        let answer = &told["now"]["answer"];
+        let codes = (&answer["code"], &answer["status"]);
+        assert_eq!(codes, (&code.into(), &code.into()), "{key}");
+    }
+}
+
 /// Nothing that says whether traffic is wanted looks at the store.
 async fn is_ready(harness: &Harness) {
     assert_eq!(harness.get("/readyz").await.0, 200);
@@ -107,6 +123,8 @@ async fn without_a_store_it_starts_and_answers_as_the_rules_say() {
     let (code, text) = harness.json(body).await;
     assert_eq!(code, 503, "{text}");
     assert!(text.contains("on_store_failure: error"), "{text}");
+
+    what_is_explained_is_what_callers_get(&harness).await;
 
     // Operators are told the local view, and that nothing can be reset.
     let now = explained(&harness).await;
