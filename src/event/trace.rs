@@ -1,7 +1,7 @@
 //! A call that is recorded, and decisions that are written down: told of few calls, so these own or
 //! borrow whatever is worth telling.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{CallEnd, DecidedBy, Outcome};
 use crate::model::{Entry, Hits, Recorded, TraceRef};
@@ -16,6 +16,8 @@ pub struct CallTrace {
     /// From the first byte of the request until the last of the response was handed to the
     /// connection.
     pub duration: Duration,
+    /// When that began; none while it has not ended.
+    pub started: Option<Instant>,
     /// How it ended.
     pub ended: CallEnd,
     /// What was decided, if anything was.
@@ -53,6 +55,8 @@ pub struct TracedQueries<'a> {
     pub spans: &'a [TraceRef],
     /// The server's address; empty where there are no spans.
     pub node: &'a str,
+    /// When the call was sent; none where there are no spans.
+    pub started: Option<Instant>,
 }
 
 /// A query was decided, and its domain's decisions are written down.

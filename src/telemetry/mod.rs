@@ -42,7 +42,7 @@ mod words;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use opentelemetry::metrics::MeterProvider;
 use opentelemetry_sdk::Resource;
@@ -210,6 +210,14 @@ impl Telemetry {
         };
         tokio::join!(pushed, self.decision_log.flush(limit));
     }
+
+    /// When something ended, in nanoseconds since 1970. It ends now if it is not known when it began.
+    fn ended_at(&self, started: Option<Instant>, duration: Duration) -> u64 {
+        match started.and_then(|started| started.checked_add(duration)) {
+            Some(ended) => self.clock.unix_nanos_at(ended),
+            None => self.clock.unix_nanos(),
+        }
+    }
 }
 
 impl Events for Telemetry {
@@ -267,7 +275,8 @@ impl Events for Telemetry {
             self.batch_sizes.record(event);
         }
         if let (Some(push), [_, ..]) = (&self.push, event.traced.spans) {
-            push.span(|| Finished::Store(StoreSpan::new(event, self.clock.unix_nanos())));
+            let at = || self.ended_at(event.traced.started, event.duration);
+            push.span(|| Finished::Store(StoreSpan::new(event, at())));
         }
         self.tally.store_called(event);
     }
@@ -288,8 +297,8 @@ impl Events for Telemetry {
     fn traced(&self, call: CallTrace) {
         if let Some(push) = &self.push {
             push.span(|| Finished::Call {
+                at: self.ended_at(call.started, call.duration),
                 call,
-                at: self.clock.unix_nanos(),
             });
         }
     }

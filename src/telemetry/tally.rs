@@ -129,6 +129,7 @@ mod tests {
             traced: crate::event::TracedQueries {
                 spans: &[],
                 node: "",
+                started: None,
             },
         }
     }

@@ -58,6 +58,7 @@ const CALLED: StoreCalled<'static> = StoreCalled {
     traced: crate::event::TracedQueries {
         spans: &[],
         node: "",
+        started: None,
     },
 };
 

@@ -62,6 +62,7 @@ impl Drop for Serving {
         if let Some(trace) = self.trace.take() {
             events.traced(CallTrace {
                 duration,
+                started: Some(self.watch.started()),
                 ended,
                 ..*trace
             });

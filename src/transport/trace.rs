@@ -22,6 +22,7 @@ pub(super) fn begin(sampler: Sampler, headers: &HeaderMap) -> Option<Box<CallTra
         // Without a parent it says nothing of this trace.
         state: parent.and_then(|_| state(headers)),
         duration: Duration::ZERO,
+        started: None,
         ended: CallEnd::Abandoned,
         decided: None,
     }))

@@ -188,6 +188,7 @@ impl Shared {
             traced: TracedQueries {
                 spans: &self.carried.spans,
                 node: &self.carried.node,
+                started: Some(self.started),
             },
         });
         duration

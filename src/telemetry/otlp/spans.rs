@@ -214,6 +214,7 @@ mod tests {
             },
             state: Some("a=b".into()),
             duration: Duration::from_micros(30),
+            started: None,
             ended,
             decided: Some(TracedDecision {
                 domain: "shop".into(),
@@ -322,7 +323,11 @@ mod tests {
             queries: 200,
             checks: 300,
             domains: &[],
-            traced: TracedQueries { spans, node },
+            traced: TracedQueries {
+                spans,
+                node,
+                started: None,
+            },
         };
         let told = |call| store_span(&StoreSpan::new(call, 5_000));
         assert_eq!(told(store_call(&[], "h:1", "ok")), None);
