@@ -11,11 +11,11 @@ POLICIES = config/policies examples/envoy/policies
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-build: ## build the release binary, target/release/tollgate
-	$(CARGO) build --release --locked
+build: ## build the release as the image does: target/release/tollgate, its symbols beside it
+	scripts/in-build-context
 
-run: ## serve in the foreground with the shipped settings and policies (stop with Ctrl-C)
-	$(CARGO) run --release --locked -- serve --config config/tollgate.yaml
+run: build ## serve in the foreground with the shipped settings and policies (stop with Ctrl-C)
+	$${CARGO_TARGET_DIR:-target}/release/tollgate serve --config config/tollgate.yaml
 
 demo: ## start Tollgate with a real Envoy in front, send requests, show 200s turn into 429s
 	scripts/demo
@@ -53,7 +53,7 @@ bench-quick: ## the same, the budgets alone (two minutes)
 	scripts/bench --quick
 
 bench-micro: ## how long matching, each algorithm, reading and writing take; ARGS=--test runs each once
-	$(CARGO) bench --locked --bench micro -- $(ARGS)
+	scripts/in-build-context $(CARGO) bench --locked --bench micro -- $(ARGS)
 
 count-instructions: ## hold the instructions of a decision to benches/instructions.tsv; UPDATE=1 takes the new ones
 	scripts/count-instructions $(if $(UPDATE),--update)

@@ -18,7 +18,7 @@ def build(tollgate=None):
     if not tollgate:
         commands.append([CARGO, "build", "--release", "--locked", "--bin", "tollgate"])
     for command in commands:
-        for line in run(pinned([*command, "--message-format=json"], CORES)).splitlines():
+        for line in run(pinned(["scripts/in-build-context", *command, "--message-format=json"], CORES)).splitlines():
             built = json.loads(line)
             if built.get("executable"):
                 found[built["target"]["name"]] = built["executable"]

@@ -8,6 +8,7 @@
 
 mod alerts;
 mod bench_report;
+mod build_context;
 mod calls;
 mod cli;
 mod conformance;
