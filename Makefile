@@ -4,9 +4,11 @@ CARGO ?= cargo
 ENVOY = $$(scripts/get-envoy)
 PROMETHEUS = config/prometheus
 POLICIES = config/policies examples/envoy/policies
+# Most tests wait for servers most of the time.
+export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc 2> /dev/null || echo 2))))
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-micro bench-quick build run demo test test-quick test-needs test-packages faults fmt fmt-check lint doc check-config count-instructions golden dashboard-picture docker ci
+.PHONY: help bench bench-micro bench-quick build run demo test test-quick test-needs test-packages stress faults fmt fmt-check lint doc check-config count-instructions golden dashboard-picture docker ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,10 +27,13 @@ test: test-needs ## run every test, with a real Envoy, Redis and Prometheus; get
 	$(CARGO) test --locked --all-features --test it faults:: -- --test-threads=1
 
 test-quick: ## run the tests that need neither Envoy nor Redis nor Prometheus
-	$(CARGO) test --locked --all-features --lib --bins --test architecture
+	$(CARGO) test --locked --all-features --lib --test architecture
 	$(CARGO) test --locked --all-features --test it -- --skip alerts:: --skip dashboard:: --skip envoy:: --skip faults:: \
 	  --skip fleet:: --skip otlp::metrics:: --skip otlp::traces:: --skip reactions:: --skip redis:: --skip suite:: \
 	  --skip topology::behaviour::
+
+stress: test-needs ## run the tests N times (3) beside busy processes, those with FILTER in their name if set
+	scripts/stress-tests $(or $(N),3) $(FILTER)
 
 faults: test-needs ## break Redis in every way under load, at full length (half an hour); print what was measured
 	@rm -f target/faults.md

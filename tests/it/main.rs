@@ -36,8 +36,10 @@ mod reload;
 mod serve;
 mod service;
 mod shutdown;
+mod stress;
 mod suite;
 mod topology;
+mod window;
 mod wire;
 
 /// Whether golden files are to be written anew instead of compared (`make golden`).

@@ -33,7 +33,8 @@ impl Process {
         Self { name, child, log }
     }
 
-    /// Sends a signal by name: `TERM`, `STOP`, `CONT`.
+    /// Sends a signal by name: `TERM`, `STOP`, `CONT`. After `STOP` it does not run any more when
+    /// this returns, where the kernel says so (in `/proc`).
     pub(crate) fn signal(&self, name: &str) {
         // The shell's own kill: a machine need not have it as a program.
         let kill = format!("kill -s {name} {}", self.child.id());
@@ -43,6 +44,22 @@ impl Process {
             "cannot send SIG{name} to {}",
             self.name
         );
+        while name == "STOP" && self.is_running() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Whether it is neither stopped nor gone, as far as the kernel says.
+    fn is_running(&self) -> bool {
+        let path = format!("/proc/{}/stat", self.child.id());
+        let Ok(text) = std::fs::read_to_string(path) else {
+            return false;
+        };
+        // `pid (name) state`, where the name may hold anything.
+        let state = text
+            .rsplit_once(") ")
+            .and_then(|(_, rest)| rest.chars().next());
+        !matches!(state, Some('T' | 't' | 'Z' | 'X') | None)
     }
 
     /// Ends it the hard way and waits until it is gone.

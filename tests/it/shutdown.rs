@@ -24,7 +24,8 @@ async fn serving(harness: &Harness) -> i32 {
 
 #[tokio::test]
 async fn a_drain_answers_on_before_it_stops() {
-    let settings = "shutdown: { drain_delay: 1s, grace: 5s }";
+    // All that is asked before it stops has to be asked within the delay.
+    let settings = "shutdown: { drain_delay: 5s, grace: 5s }";
     let harness = Harness::start(&[("p.yaml", POLICY)], settings)
         .await
         .unwrap();

@@ -15,10 +15,14 @@ use crate::topology::{Flavour, Server, Single, Topology};
 const PATIENT: &str = "deadline: {store: 2s, margin: 1ms}\n\
     circuit_breaker: {threshold: 1000000, probe_interval: 50ms}\n";
 
+/// On a busy machine some calls take longer than the default deadline of 12 ms, each of which would
+/// be an error, or a trip of the breaker, that the test did not cause.
+const UNHURRIED: &str = "deadline: {store: 500ms, margin: 1ms}\n";
+
 #[tokio::test]
 async fn calls_that_a_rule_has_fail_while_redis_is_gone_are_an_error_rate() {
     let single = Single::start(Flavour::Redis7).await;
-    let bed = Bed::with_redis(&single.url(), "", QUICK).await;
+    let bed = Bed::with_redis(&single.url(), UNHURRIED, QUICK).await;
     let _load = bed.load("strict").await;
     until("calls are counted", async || {
         bed.standing("error_rate").await["value"] == 0.0
@@ -85,10 +89,10 @@ async fn a_redis_without_memory_fails_batches() {
 #[tokio::test]
 async fn a_redis_that_comes_and_goes_trips_the_breaker_too_often() {
     let single = Single::start(Flavour::Redis7).await;
-    let settings = "circuit_breaker: {threshold: 1, probe_interval: 20ms}\n";
+    let settings = format!("{UNHURRIED}circuit_breaker: {{threshold: 1, probe_interval: 20ms}}\n");
     // Four times have to fall into a window.
     let alerts = "window: 20s, keep_firing_for: 1s";
-    let bed = Bed::with_redis(&single.url(), settings, alerts).await;
+    let bed = Bed::with_redis(&single.url(), &settings, alerts).await;
     let _load = bed.load("user").await;
     until_store(&bed, "closed").await;
     for _ in 0..MOST_ROUNDS {
@@ -109,7 +113,7 @@ async fn a_redis_that_comes_and_goes_trips_the_breaker_too_often() {
 #[tokio::test]
 async fn a_redis_that_dies_and_stays_away_trips_once_and_is_down() {
     let single = Single::start(Flavour::Redis7).await;
-    let bed = Bed::with_redis(&single.url(), "", QUICK).await;
+    let bed = Bed::with_redis(&single.url(), UNHURRIED, QUICK).await;
     let _load = bed.load("user").await;
     until_store(&bed, "closed").await;
     single.server.kill();
@@ -139,9 +143,9 @@ async fn a_redis_that_dies_and_stays_away_trips_once_and_is_down() {
 #[tokio::test]
 async fn a_redis_that_hangs_is_slow_though_nobody_waits_for_it() {
     let single = Single::start(Flavour::Redis7).await;
-    // Calls are given up after 12 ms; what is seen of the rest are probes and connects, one a second.
+    // Calls are given up at the deadline; what is seen of the rest are probes and connects, one a second.
     let alerts = "window: 15s, for: 1s, keep_firing_for: 1s";
-    let bed = Bed::with_redis(&single.url(), "", alerts).await;
+    let bed = Bed::with_redis(&single.url(), "deadline: {store: 150ms}\n", alerts).await;
     let _load = bed.load("user").await;
     until_store(&bed, "closed").await;
     single.server.freeze();

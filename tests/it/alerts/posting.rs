@@ -8,7 +8,7 @@ use tollgate::app::Control;
 
 use super::bed::{Bed, until};
 use super::receiver::Receiver;
-use crate::harness::{descriptor, request};
+use crate::harness::{ClosedPort, descriptor, request};
 
 const PATH: &str = "/api/v2/alerts";
 
@@ -78,9 +78,8 @@ async fn what_fires_and_ends_is_posted_once_each_also_after_it_was_refused() {
 
 #[tokio::test]
 async fn one_that_is_gone_does_not_keep_the_other_of_a_cluster_from_being_told() {
-    let (gone, there) = (Receiver::start().await, Receiver::start().await);
-    let urls = [gone.url(), there.url()];
-    drop(gone);
+    let (gone, there) = (ClosedPort::new(), Receiver::start().await);
+    let urls = [format!("http://{}", gone.address()), there.url()];
     let bed = posting_to(&urls).await;
     bed.ask_nonsense(30).await;
     until("the other is told", async || there.posts(PATH).len() == 1).await;

@@ -12,6 +12,7 @@ use super::bed::{Bed, Envoy, Tollgate};
 use super::client::{Client, Reply};
 use super::config::Gateway;
 use crate::process::{until, until_async};
+use crate::topology::free_port;
 
 /// No limit that a test could reach.
 const ROOMY: &str = "
@@ -23,8 +24,11 @@ descriptors:
 
 #[tokio::test]
 async fn a_restart_needs_no_restart_of_envoy() {
-    let mut bed = Bed::start("", ROOMY, 1, Gateway::strict).await;
-    let at = bed.tollgate.grpc;
+    // A port that no other test is given between the two starts.
+    let at = SocketAddr::from(([127, 0, 0, 1], free_port()));
+    let tollgate = Tollgate::start("", ROOMY, Some(at)).await;
+    let envoy = Envoy::start(1, &Gateway::strict(vec![at])).await;
+    let mut bed = Bed { tollgate, envoy };
     assert!(is_decided(&bed.get_as("a", "/user").await));
 
     bed.tollgate.process.kill();
@@ -92,7 +96,8 @@ async fn recycled_connections_cost_no_call() {
 /// As it is meant to be done: Envoy asks for the health of two replicas, one is told to stop.
 #[tokio::test]
 async fn a_replica_that_stops_costs_no_call() {
-    let settings = "shutdown: { drain_delay: 1s, grace: 5s }";
+    // Long beside the 0.1 s after which Envoy asks for its health, also on a busy machine.
+    let settings = "shutdown: { drain_delay: 4s, grace: 5s }";
     let mut leaves = Tollgate::start(settings, ROOMY, None).await;
     let stays = Tollgate::start(settings, ROOMY, None).await;
     let both = vec![leaves.grpc, stays.grpc];

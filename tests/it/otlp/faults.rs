@@ -9,7 +9,7 @@ use tollgate::app::Control;
 
 use super::POLICY;
 use super::receiver::Receiver;
-use crate::harness::{Harness, until, within};
+use crate::harness::{ClosedPort, Harness, until, within};
 
 /// Calls of each test; more than may wait.
 const CALLS: usize = 6_000;
@@ -67,16 +67,11 @@ async fn costs_spans_only(endpoint: (SocketAddr, &str)) {
     assert!(took < Duration::from_secs(3), "{endpoint:?}: {took:?}");
 }
 
-/// An address that nobody listens at.
-async fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
-}
-
 #[tokio::test]
 async fn one_that_is_gone_costs_spans_only() {
+    let closed = ClosedPort::new();
     for protocol in ["grpc", "http/protobuf"] {
-        costs_spans_only((nobody().await, protocol)).await;
+        costs_spans_only((closed.address(), protocol)).await;
     }
 }
 

@@ -17,10 +17,12 @@ use crate::harness::{Harness, within};
 use crate::process::until;
 use crate::topology::{Flavour, Single, Topology};
 
-/// A Tollgate on Redis that pushes to `endpoint`.
+/// A Tollgate on Redis that pushes to `endpoint`. Redis decides every call, however busy the machine
+/// is.
 fn settings(redis: &Single, (endpoint, protocol): &(String, &str)) -> String {
     format!(
         "store: {{kind: redis, redis: {{url: '{}'}}}}\nshutdown: {{drain_delay: 0s}}\n\
+         deadline: {{store: 5s}}\n\
          telemetry: {{otlp_endpoint: '{endpoint}', otlp_protocol: {protocol}}}\n",
         redis.url()
     )

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tollgate::clock::Clock;
 use tollgate::event::{BreakerState, FallbackReason, StoreName};
-use tollgate::model::{Algorithm, Check, Decision, Hits, OnStoreFailure, Source, Verdict};
+use tollgate::model::{Algorithm, Check, Decision, Hits, OnStoreFailure, Source, Unit, Verdict};
 use tollgate::store::redis::{Access, RedisConfig, RedisSample, RedisStore, Site};
 use tollgate::store::{
     Asked, BreakerConfig, DeadlineConfig, FleetConfig, Lane, LocalConfig, LocalStore, SharedConfig,
@@ -16,7 +16,8 @@ use tollgate::store::{
 
 use super::recorder::Recorder;
 use crate::process::until_async;
-use crate::redis::{check, hourly};
+use crate::redis::check;
+use crate::window::long;
 
 /// A lane to a store, and all that it tells.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(crate) struct Set {
     pub(crate) password_file: Option<PathBuf>,
     /// Limits per second have a store of their own, at the same place.
     pub(crate) per_second: bool,
+    /// What the names of keys begin with. The slot of a key does not depend on it.
+    pub(crate) key_prefix: &'static str,
 }
 
 impl Default for Set {
@@ -53,6 +56,7 @@ impl Default for Set {
             batch: 128,
             password_file: None,
             per_second: false,
+            key_prefix: "tollgate",
         }
     }
 }
@@ -84,7 +88,7 @@ impl Rig {
             name: StoreName::Main,
             sites: url.split(',').map(site).collect(),
             sentinel_access: Access::default(),
-            key_prefix: "tollgate".into(),
+            key_prefix: set.key_prefix.into(),
             connect_timeout: Duration::from_secs(1),
             deadline: set.deadline,
             breaker: BreakerConfig {
@@ -208,9 +212,13 @@ impl Rig {
     }
 }
 
-/// A hit of a user, of whom 1,000 an hour pass.
+/// A hit of a user, of whom 1,000 pass.
 pub(super) fn hit(user: &str) -> Check {
-    check(user, hourly(Algorithm::FixedWindow, 1_000), Hits::Charge(1))
+    check(
+        user,
+        long(Algorithm::FixedWindow, 1_000, Unit::Day),
+        Hits::Charge(1),
+    )
 }
 
 /// The same by a rule that wants something else while the store is away.

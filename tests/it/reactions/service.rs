@@ -13,6 +13,7 @@ use tonic_health::pb::health_client::HealthClient;
 
 use crate::harness::{Client, Harness, descriptor, http_call, request, until};
 use crate::topology::{Cluster, Flavour, Single, Topology};
+use crate::window::without_hours;
 
 const POLICY: &str = "
 domain: shop
@@ -38,7 +39,7 @@ async fn serve(url: &str, deadline: &str) -> Harness {
 /// One with more settings.
 async fn serve_with(url: &str, deadline: &str, more: &str) -> Harness {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("shop.yaml"), POLICY).unwrap();
+    std::fs::write(folder.path().join("shop.yaml"), without_hours(POLICY)).unwrap();
     let settings = format!(
         "store: {{kind: redis, redis: {{url: \"{url}\"}}}}\n\
          deadline: {{store: {deadline}, margin: 200ms}}\n\

@@ -2,12 +2,10 @@
 
 use std::num::NonZeroU32;
 
-use tollgate::clock::Clock;
-use tollgate::model::{
-    Algorithm, Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, Unit, Verdict,
-    Window,
-};
+use tollgate::model::{Check, Hits, KeyBuilder, OnStoreFailure, Quota, Role, Unit, Verdict};
 use tollgate::store::{MemoryConfig, MemoryStore};
+
+pub(super) use crate::window::{long, long_window};
 
 /// One that decides as the servers do, key by key.
 pub(super) fn memory() -> MemoryStore {
@@ -30,31 +28,6 @@ pub(super) fn check(user: &str, quota: Quota, hits: Hits) -> Check {
 
 pub(super) fn charge(user: &str, quota: Quota) -> Check {
     check(user, quota, Hits::Charge(1))
-}
-
-/// A window so long that nothing of it comes back while a test runs: no cell of it ends within an
-/// hour. In days, or in as many seconds, which a store for limits per second counts.
-pub(super) fn long_window(unit: Unit) -> Window {
-    let (now, day, hour) = (
-        Clock::system().now().as_millis(),
-        Unit::Day.millis(),
-        Unit::Hour.millis(),
-    );
-    let far_from_an_edge = |days: &u64| {
-        let cell = days * day / 10;
-        let left = cell - now % cell;
-        left > hour
-    };
-    let days = (100..).find(far_from_an_edge).expect("a number of days");
-    // A second longer, or it would be the same key in another store.
-    let more = u64::from(unit == Unit::Second);
-    let multiplier = days * day / unit.millis() + more;
-    Window::try_new(unit, u32::try_from(multiplier).unwrap()).unwrap()
-}
-
-/// So many in such a window.
-pub(super) fn long(algorithm: Algorithm, limit: u32, unit: Unit) -> Quota {
-    Quota::try_new(limit, long_window(unit), algorithm, DeniedHits::Free).unwrap()
 }
 
 /// Days and seconds by turns.

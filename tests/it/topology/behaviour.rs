@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 use std::process::Command;
 
-use tollgate::model::{Algorithm, Hits};
+use tollgate::model::{Algorithm, Hits, Unit};
 use tollgate::store::redis::{Call, DECIDE, decode};
 
 use super::single::{Options, PASSWORD, USER};
@@ -13,7 +13,8 @@ use super::{
 };
 use crate::cli::{Served, run};
 use crate::process::{until, until_async};
-use crate::redis::{check, hourly};
+use crate::redis::check;
+use crate::window::{long, without_hours};
 
 /// One test for each kind of server.
 macro_rules! on_each_server {
@@ -136,7 +137,7 @@ async fn a_users_commands_are_enough_for_the_script_and_no_more(flavour: Flavour
         .unwrap();
     let script = user.call(&["SCRIPT", "LOAD", DECIDE]).await.unwrap();
     for algorithm in Algorithm::ALL {
-        let check = check("ann", hourly(algorithm, 1), Hits::Charge(1));
+        let check = check("ann", long(algorithm, 1, Unit::Day), Hits::Charge(1));
         let mut call = Call::new("tollgate", None, 0);
         for _ in 0..2 {
             call.push(std::slice::from_ref(&check), true).unwrap();
@@ -186,9 +187,20 @@ async fn a_users_commands_are_enough_to_serve(flavour: Flavour) {
         )
     });
     let policy = format!("domain: it\ndescriptors:\n{}", rules.concat());
-    std::fs::write(folder.path().join("it.yaml"), policy).unwrap();
+    std::fs::write(folder.path().join("it.yaml"), without_hours(&policy)).unwrap();
+    // Redis decides, however busy the machine is.
+    let settings = folder.path().join("tollgate.conf");
+    std::fs::write(&settings, "deadline: { store: 5s }\n").unwrap();
     let (policies, url) = (folder.path().to_str().unwrap(), bed.url());
-    let mut arguments = vec!["--policies", policies, "--redis", &url];
+    let settings = settings.to_str().unwrap();
+    let mut arguments = vec![
+        "--config",
+        settings,
+        "--policies",
+        policies,
+        "--redis",
+        &url,
+    ];
     for listener in ["--grpc", "--http", "--admin"] {
         arguments.extend([listener, "127.0.0.1:0"]);
     }
