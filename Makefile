@@ -54,7 +54,7 @@ test-packages:
 bench: ## what a decision costs beside a service that does nothing, on every axis (a quarter of an hour)
 	scripts/bench
 
-bench-quick: ## the same, the budgets alone (two minutes)
+bench-quick: ## the same, the budgets alone (three minutes)
 	scripts/bench --quick
 
 bench-micro: ## how long matching, each algorithm, reading and writing take; ARGS=--test runs each once

@@ -45,12 +45,13 @@
 //! | [`policy`] | rules, indexed: which one applies | |
 //! | [`algorithm`] | fixed window, sliding window, sliding log, token bucket: pure functions | |
 //! | [`model`], [`event`], [`clock`] | the words that everything shares | |
+//! | [`pace`] | long background work in short slices, so that queries do not wait for it | |
 //!
 //! # Rules of the house
 //!
 //! Imports go down, never up or sideways: `cli` > `app` > `config`, `provider` > `transport`,
 //! `admin`, `telemetry` > `pipeline`, `limiter` > `store`, `alert` > `policy`, `algorithm` > `model`,
-//! `event`, `clock`. `tests/architecture.rs` reads the source and fails on a violation. From `pipeline` down
+//! `event`, `clock`, `pace`. `tests/architecture.rs` reads the source and fails on a violation. From `pipeline` down
 //! there is no protobuf and no YAML, and time is an argument. Only `store` has async code, where
 //! a request may wait for Redis (`store::shared`, `store::redis`); what matches, decides, folds,
 //! queues, breaks the circuit and divides a limit is plain Rust.
@@ -65,6 +66,7 @@ pub mod config;
 pub mod event;
 pub mod limiter;
 pub mod model;
+pub mod pace;
 pub mod pipeline;
 pub mod policy;
 pub mod provider;

@@ -30,11 +30,11 @@ const RANKS: [&[&str]; 8] = [
     &["pipeline", "limiter"],
     &["store", "alert"],
     &["policy", "algorithm"],
-    &["model", "event", "clock"],
+    &["model", "event", "clock", "pace"],
 ];
 
 /// Imports within one rank: from, to, and why that is no circle.
-const SIDEWAYS: [(&str, &str, &str); 3] = [
+const SIDEWAYS: [(&str, &str, &str); 5] = [
     (
         "event",
         "model",
@@ -44,6 +44,16 @@ const SIDEWAYS: [(&str, &str, &str); 3] = [
         "model",
         "clock",
         "a decision says when it was made; the clock knows nothing of it",
+    ),
+    (
+        "model",
+        "pace",
+        "a search through many words is background work at times; the pacer knows no words",
+    ),
+    (
+        "pace",
+        "clock",
+        "slices are timed by a stopwatch; the clock knows nothing of them",
     ),
     (
         "pipeline",
@@ -102,11 +112,12 @@ const PLACES: [(&[&str], &[&str]); 9] = [
 ];
 
 /// What decides. It is plain Rust: it does not wait, and knows no runtime.
-const MIDDLE: [&str; 10] = [
+const MIDDLE: [&str; 11] = [
     "src/alert",
     "src/model",
     "src/event",
     "src/clock",
+    "src/pace",
     "src/policy",
     "src/algorithm",
     "src/limiter",

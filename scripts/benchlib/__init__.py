@@ -9,7 +9,7 @@
   pairs      alternating pairs of runs, medians, spreads
   axes       CPU, times and store calls on every axis, and the script alone
   store      bytes for each key, the longest sweep
-  reload     times while 100,000 rules are read anew
+  reload     times while 100,000 rules are read again, and how long until they are in force
   cores      what each serving core gets from 1, 2, 4 and 16 connections
   keys       a flood of distinct keys: memory, a limited key, other keys' times
   batch      sizes of a call to Redis

@@ -40,17 +40,17 @@ class Process:
             self.lines.put(line)
         self.lines.put(None)
 
-    def line(self, pattern):
+    def line(self, pattern, patience=PATIENCE):
         """Waits for a line, and gives back what the pattern finds in it."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + patience
         while True:
             try:
                 line = self.lines.get(timeout=max(until - time.monotonic(), 0))
             except queue.Empty:
-                raise Failed(f"{self.name} was not ready within {PATIENCE:.0f} s:\n"
+                raise Failed(f"{self.name} did not say `{pattern}` within {patience:.0f} s:\n"
                              + "".join(self.last)) from None
             if line is None:
-                raise Failed(f"{self.name} ended before it was ready:\n{''.join(self.last)}")
+                raise Failed(f"{self.name} ended before it said `{pattern}`:\n{''.join(self.last)}")
             if found := re.search(pattern, line):
                 return found
 
@@ -128,9 +128,6 @@ class Tollgate(Process):
 
     def store_calls(self):
         return self.sum(r'tollgate_store_calls_total\{operation="decide"')
-
-    def reloads(self):
-        return self.sum(r"tollgate_policy_reloads_total\{")
 
     def keys(self):
         return self.sum("tollgate_store_keys")

@@ -13,6 +13,9 @@
 //! | `/store` | where counts are and how that fares, as JSON: breakers, servers, replicas |
 //! | `/top?domain=D&rule=R&limit=N` | the keys that exceeded their limits most often in the last one to two minutes, as JSON |
 
+use std::io::{self, Write};
+use std::sync::Arc;
+
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -20,12 +23,14 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::task::{JoinError, spawn_blocking};
 
 use super::explain::ExplainReport;
 use super::store::{self, StoreReport};
 use super::written::Domain;
 use super::{AdminState, PolicyStatus, alerts, counters, log, rlconfig, top};
 use crate::model::{Check, DescriptorText, Hits};
+use crate::pace;
 
 /// The routes of the `admin` listener.
 pub fn routes(state: AdminState) -> Router {
@@ -68,9 +73,10 @@ async fn explain(State(state): State<AdminState>, asked: Query<Asked>) -> Respon
         Ok(descriptor) => descriptor,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response(),
     };
-    let explained = {
-        let snapshot = state.pipeline.snapshot();
-        let caps = state.pipeline.caps();
+    let pipeline = Arc::clone(&state.pipeline);
+    let caps = pipeline.caps();
+    let explaining = beside(move || {
+        let snapshot = pipeline.lasting_snapshot();
         ExplainReport::new(
             snapshot.policies(),
             caps,
@@ -78,10 +84,13 @@ async fn explain(State(state): State<AdminState>, asked: Query<Asked>) -> Respon
             &descriptor,
             asked.hits,
         )
-    };
-    let (mut report, check) = match explained {
-        Ok(explained) => explained,
-        Err(refusal) => return (StatusCode::BAD_REQUEST, format!("{refusal}\n")).into_response(),
+    });
+    let (mut report, check) = match explaining.await {
+        Ok(Ok(explained)) => explained,
+        Ok(Err(refusal)) => {
+            return (StatusCode::BAD_REQUEST, format!("{refusal}\n")).into_response();
+        }
+        Err(error) => return broken(error.to_string()),
     };
     if let Some(check) = check {
         let verdict = state.look(&check).await;
@@ -113,17 +122,19 @@ fn dump(state: &AdminState) -> Response {
         Ok(specs) => specs,
         Err(error) => return broken(error),
     };
-    let mut domains: Vec<Domain<'_>> = specs.iter().map(Domain::from).collect();
+    let mut domains: Vec<Domain<'_>> = pace::each(&specs).map(Domain::from).collect();
     domains.sort_unstable_by_key(Domain::name);
-    let dump = serde_json::to_vec_pretty(&Dump {
+    let policies = state.status.policies();
+    let rules = policies.rules;
+    let dump = Dump {
         version: env!("CARGO_PKG_VERSION"),
         settings: (state.settings)(),
         settings_refused: state.status.settings_problem(),
-        policies: state.status.policies(),
+        policies,
         store: StoreReport::new(state),
         domains,
-    });
-    match dump {
+    };
+    match pretty(&dump, rules) {
         Ok(mut text) => {
             text.push(b'\n');
             ([(header::CONTENT_TYPE, "application/json")], text).into_response()
@@ -132,16 +143,48 @@ fn dump(state: &AdminState) -> Response {
     }
 }
 
+/// JSON for people, written with a pause point for each piece, into room for so many rules: to move
+/// megabytes takes long.
+fn pretty(value: &impl Serialize, rules: usize) -> serde_json::Result<Vec<u8>> {
+    let mut text = Vec::with_capacity(rules.saturating_mul(DUMPED_RULE));
+    serde_json::to_writer_pretty(PacedWriter(&mut text), value)?;
+    Ok(text)
+}
+
+struct PacedWriter<'t>(&'t mut Vec<u8>);
+
+impl Write for PacedWriter<'_> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        pace::step(1);
+        self.0.write(piece)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 fn broken(error: String) -> Response {
     (StatusCode::INTERNAL_SERVER_ERROR, error).into_response()
 }
 
-/// Runs what may take long (100,000 rules) beside the runtime that accepts connections.
+/// Makes a response by work that may take long.
 pub(super) async fn blocking(work: impl FnOnce() -> Response + Send + 'static) -> Response {
-    tokio::task::spawn_blocking(work)
+    beside(work)
         .await
         .unwrap_or_else(|error| broken(error.to_string()))
 }
+
+/// Runs what may take long (100,000 rules) beside the runtime that accepts connections, and in short
+/// slices, so that queries do not wait for it.
+async fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    spawn_blocking(|| pace::in_slices("admin", work)).await
+}
+
+/// Bytes that a rule rarely exceeds as JSON.
+const DUMPED_RULE: usize = 1024;
 
 const INDEX: &str = "\
 /config_dump  settings and policies in force, as JSON; and why those on disk are not

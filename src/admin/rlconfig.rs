@@ -5,9 +5,13 @@ use std::fmt::Write;
 use crate::model::one_line;
 use crate::policy::{Limit, Policies};
 
+/// Bytes that a line rarely exceeds.
+const LINE: usize = 128;
+
 /// A line for each rule with a limit. What only its domain says (shadow mode) is told of the rule.
 pub(super) fn text(policies: &Policies) -> String {
-    let mut text = String::new();
+    // At once, since to move megabytes takes long.
+    let mut text = String::with_capacity(policies.rule_count().saturating_mul(LINE));
     policies.for_each_rule(|domain, rule| {
         let (unit, requests, multiplier) = match rule.limit {
             Limit::Unlimited => ("UNKNOWN".to_owned(), 0, 1),

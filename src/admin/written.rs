@@ -5,6 +5,7 @@ use serde::Serialize;
 use serde_json::{Map, Value as Json};
 
 use crate::model::{Algorithm, OnStoreFailure, Quota, Value};
+use crate::pace::{self, PauseOnDrop};
 use crate::policy::{DescriptorSpec, DomainSpec, Limit, Rule};
 
 /// A domain.
@@ -34,6 +35,8 @@ struct Descriptor<'p> {
     metadata: Option<Json>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     descriptors: Vec<Self>,
+    #[serde(skip)]
+    _pause: PauseOnDrop,
 }
 
 #[derive(Debug, Serialize)]
@@ -77,7 +80,9 @@ impl<'p> From<&'p DomainSpec> for Domain<'p> {
             shadow_mode: spec.shadow_mode,
             override_denied_hits: spec.override_denied_hits.name(),
             override_on_store_failure: spec.override_on_store_failure.name(),
-            descriptors: spec.descriptors.iter().map(Descriptor::from).collect(),
+            descriptors: pace::each(&spec.descriptors)
+                .map(Descriptor::from)
+                .collect(),
         }
     }
 }
@@ -97,7 +102,8 @@ impl<'p> From<&'p DescriptorSpec> for Descriptor<'p> {
             detailed_metric: spec.detailed_metric,
             value_to_metric: spec.value_to_metric,
             metadata: rule.and_then(|rule| rule.metadata.as_ref()).map(json),
-            descriptors: spec.descriptors.iter().map(Self::from).collect(),
+            descriptors: pace::each(&spec.descriptors).map(Self::from).collect(),
+            _pause: PauseOnDrop,
         }
     }
 }

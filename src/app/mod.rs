@@ -10,6 +10,8 @@ mod alerts;
 pub(crate) mod configure;
 mod fleet;
 mod observed;
+#[cfg(test)]
+mod pauses;
 pub(crate) mod policies;
 mod queue;
 mod reload;

@@ -1,21 +1,21 @@
 //! Reloads, beside whatever else there is to do.
 //!
-//! One that follows a change of files goes behind the queries: where they need all cores fully, it
-//! takes what they leave, and longer. One that an operator asks for (SIGHUP) is the emergency
-//! switch: it waits for no other kind, and what that other one has read by then is not taken.
+//! One that follows a change of files works in short slices, so that no query waits for it, and takes
+//! four times as long. One that an operator asks for (SIGHUP) is the emergency switch: it works at
+//! full speed and waits for no other kind, and what that other one has read by then is not taken.
 
 use std::sync::Arc;
 
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tracing::error;
 
-use crate::provider::patiently;
+use crate::provider::in_background;
 
 /// Runs reloads on threads that may block, one of each kind at a time. What is asked for while its kind
 /// runs is remembered, once: what comes last is what counts.
 pub(super) struct Reloads {
     work: Arc<dyn Fn(What) + Send + Sync>,
-    patient: Option<JoinHandle<()>>,
+    paced: Option<JoinHandle<()>>,
     urgent: Option<JoinHandle<()>>,
     next: Option<What>,
 }
@@ -31,7 +31,7 @@ impl Reloads {
     pub(super) fn new(work: impl Fn(What) + Send + Sync + 'static) -> Self {
         Self {
             work: Arc::new(work),
-            patient: None,
+            paced: None,
             urgent: None,
             next: None,
         }
@@ -48,7 +48,7 @@ impl Reloads {
     pub(super) async fn ended(&mut self) {
         let ended = tokio::select! {
             ended = end(&mut self.urgent) => ended,
-            ended = end(&mut self.patient) => ended,
+            ended = end(&mut self.paced) => ended,
         };
         if let Err(error) = ended {
             error!(%error, "reload failed; keeping the policies and settings in force");
@@ -58,20 +58,20 @@ impl Reloads {
 
     fn start(&mut self) {
         let Some(what) = self.next else { return };
-        if self.urgent.is_some() || (what == What::Policies && self.patient.is_some()) {
+        if self.urgent.is_some() || (what == What::Policies && self.paced.is_some()) {
             return;
         }
         self.next = None;
         let work = Arc::clone(&self.work);
         match what {
             What::Everything => {
-                // What a patient one has read is not taken any more, so there has to be another.
-                self.next = self.patient.is_some().then_some(What::Policies);
+                // What a paced one has read is not taken any more, so there has to be another.
+                self.next = self.paced.is_some().then_some(What::Policies);
                 self.urgent = Some(spawn_blocking(move || work(what)));
             }
             What::Policies => {
-                let patient = move || patiently(|| work(what)).unwrap_or_default();
-                self.patient = Some(spawn_blocking(patient));
+                let paced = move || in_background(|| work(what)).unwrap_or_default();
+                self.paced = Some(spawn_blocking(paced));
             }
         }
     }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_emergency_switch_waits_for_no_patient_reload() {
+    async fn the_emergency_switch_waits_for_no_paced_reload() {
         let (go, gate) = mpsc::channel::<()>();
         let gate = Mutex::new(gate);
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -118,6 +118,6 @@ mod tests {
         reloads.ended().await;
         let all = [What::Everything, What::Policies, What::Policies];
         assert_eq!(*log.lock(), all);
-        assert!(reloads.next.is_none() && reloads.patient.is_none() && reloads.urgent.is_none());
+        assert!(reloads.next.is_none() && reloads.paced.is_none() && reloads.urgent.is_none());
     }
 }

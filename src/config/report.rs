@@ -7,6 +7,8 @@
 use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
+use crate::pace;
+
 /// Everything that was found in a set of policy files, or in the settings.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
@@ -70,16 +72,20 @@ impl Report {
     /// about the same place, seen through two aliases, stays once.
     pub(in crate::config) fn sort(&mut self) {
         self.problems.sort_by(|a, b| {
+            pace::step(1);
             (&a.file, a.line, a.column, &a.path).cmp(&(&b.file, b.line, b.column, &b.path))
         });
-        self.problems.dedup();
+        self.problems.dedup_by(|a, b| {
+            pace::step(1);
+            a == b
+        });
     }
 }
 
 /// One line per problem, and a last one if some were left out.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, problem) in self.problems.iter().enumerate() {
+        for (index, problem) in pace::each(&self.problems).enumerate() {
             if index > 0 {
                 f.write_char('\n')?;
             }
@@ -227,6 +233,7 @@ impl<'r> Notes<'r> {
     }
 
     fn push(&mut self, severity: Severity, pos: Pos, path: &Path<'_>, said: Said) {
+        pace::step(1);
         self.report.push(Problem {
             severity,
             file: Arc::clone(&self.file),

@@ -1,5 +1,7 @@
 //! What people may have meant by a word that is none.
 
+use crate::pace;
+
 /// The candidate that `written` is most likely a slip for, if any is near enough.
 #[must_use]
 pub fn nearest<'c>(
@@ -16,8 +18,7 @@ pub fn nearest<'c>(
         5..=8 => 2,
         _ => 3,
     };
-    candidates
-        .into_iter()
+    pace::each(candidates)
         .take(MAX_CANDIDATES)
         .filter(|candidate| candidate.len() <= MAX_WORD)
         .map(|candidate| (distance(&folded, &fold(candidate)), candidate))

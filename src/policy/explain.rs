@@ -4,6 +4,7 @@
 use super::matched::Matched;
 use super::tree::{Kind, Level, Node};
 use crate::model::Descriptor;
+use crate::pace;
 
 /// How a descriptor was matched.
 #[derive(Debug)]
@@ -82,10 +83,7 @@ pub(super) fn levels(root: &Level, descriptor: &Descriptor<'_>) -> Vec<Explained
         }
         let is_found = |node: &Node| found.iter().any(|(other, _)| std::ptr::eq(*other, node));
         let others = || {
-            level
-                .nodes
-                .iter()
-                .filter(|node| node.key_text() == entry.key && !is_found(node))
+            pace::each(&level.nodes).filter(|node| node.key_text() == entry.key && !is_found(node))
         };
         candidates.extend(
             others()

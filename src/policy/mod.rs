@@ -23,6 +23,7 @@ pub use tree::{Kind, Node};
 
 use crate::event::Meters;
 use crate::model::{DeniedHits, Descriptor, Key, OnStoreFailure, Quota, nearest, one_line};
+use crate::pace;
 use matched::Names;
 use tree::Level;
 
@@ -252,7 +253,7 @@ impl Domain {
 }
 
 fn for_each_rule<'a>(level: &'a Level, visit: &mut impl FnMut(&'a Rule)) {
-    for node in &level.nodes {
+    for node in pace::each(&level.nodes) {
         if let Some(rule) = &node.rule {
             visit(rule);
         }
@@ -261,7 +262,7 @@ fn for_each_rule<'a>(level: &'a Level, visit: &mut impl FnMut(&'a Rule)) {
 }
 
 fn for_each_rule_mut(level: &mut Level, visit: &mut impl FnMut(&mut Rule)) {
-    for node in &mut level.nodes {
+    for node in pace::each(&mut level.nodes) {
         if let Some(rule) = node.rule_mut() {
             visit(rule);
         }

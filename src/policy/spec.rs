@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{DeniedHits, OnStoreFailure, Quota, Value};
+use crate::pace::PauseOnDrop;
 
 /// All rules of one domain.
 #[derive(Clone, Debug)]
@@ -41,6 +42,8 @@ pub struct DescriptorSpec {
     pub rule: Option<Rule>,
     /// The next level.
     pub descriptors: Vec<Self>,
+    /// To drop 100,000 of these takes long.
+    pub pause: PauseOnDrop,
 }
 
 /// What the operator wrote for one descriptor: a `rate_limit` and the flags beside it.

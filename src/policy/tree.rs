@@ -5,12 +5,15 @@
 //! there is no way back when a deeper level fails. Keys and values are matched apart, so no star
 //! reaches over from one into the other.
 
+use std::hash::Hash;
+
 use hashbrown::{Equivalent, HashMap};
 use smallvec::SmallVec;
 
 use super::pattern::Pattern;
 use super::spec::{DescriptorSpec, Rule};
 use crate::model::Entry;
+use crate::pace::{self, PauseOnDrop};
 
 /// A descriptor of the policy, ready to be matched.
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub struct Node {
     /// The limit, if the operator gave one.
     pub(super) rule: Option<Rule>,
     pub(super) children: Level,
+    _pause: PauseOnDrop,
 }
 
 impl Node {
@@ -35,6 +39,7 @@ impl Node {
             detailed_metric: spec.detailed_metric,
             rule: spec.rule,
             children: Level::new(spec.descriptors),
+            _pause: PauseOnDrop,
         }
     }
 
@@ -80,18 +85,19 @@ pub enum Kind {
 pub(super) struct Level {
     /// In file order.
     pub(super) nodes: Vec<Node>,
-    exact: HashMap<Pair, u32, foldhash::fast::RandomState>,
-    key_only: HashMap<Box<[u8]>, u32, foldhash::fast::RandomState>,
+    exact: Index<Pair, u32>,
+    key_only: Index<Box<[u8]>, u32>,
     /// Wildcard nodes whose key has no star, by key, in file order.
-    wild_by_key: HashMap<Box<[u8]>, SmallVec<[u32; 2]>, foldhash::fast::RandomState>,
+    wild_by_key: Index<Box<[u8]>, SmallVec<[u32; 2]>>,
     /// Wildcard nodes with a star in the key, in file order.
     wild_keys: Vec<u32>,
 }
 
 impl Level {
     pub(super) fn new(specs: Vec<DescriptorSpec>) -> Self {
-        let mut level = Self::default();
+        let mut level = Self::with_room_for(&specs);
         for (place, spec) in (0_u32..).zip(specs) {
+            pace::step(2);
             let node = Node::new(spec);
             if node.is_wildcard() {
                 level.index_wildcard(&node, place);
@@ -101,6 +107,25 @@ impl Level {
             level.nodes.push(node);
         }
         level
+    }
+
+    /// All room at once: to move 100,000 entries into a larger table takes long.
+    fn with_room_for(specs: &[DescriptorSpec]) -> Self {
+        let has_star = |text: &str| memchr::memchr(b'*', text.as_bytes()).is_some();
+        let (mut exact, mut key_only) = (0_usize, 0_usize);
+        for spec in pace::each(specs) {
+            if spec.value.is_some() {
+                exact = exact.saturating_add(1);
+            } else if !has_star(&spec.key) {
+                key_only = key_only.saturating_add(1);
+            }
+        }
+        Self {
+            nodes: Vec::with_capacity(specs.len()),
+            exact: Index::with_room_for(exact),
+            key_only: Index::with_room_for(key_only),
+            ..Self::default()
+        }
     }
 
     fn index_literal(&mut self, node: &Node, place: u32) {
@@ -123,10 +148,7 @@ impl Level {
                 .insert(Pair(node.key.text().into(), value.text().into()), place);
         }
         if node.key.is_literal() {
-            self.wild_by_key
-                .entry(node.key.text().into())
-                .or_default()
-                .push(place);
+            self.wild_by_key.at(node.key.text()).push(place);
         } else {
             self.wild_keys.push(place);
         }
@@ -148,7 +170,7 @@ impl Level {
     pub(super) fn candidates(&self, entry: Entry<'_>) -> Vec<(&Node, Kind)> {
         let mut found: Vec<(&Node, Kind)> = self.find(entry).into_iter().collect();
         let chosen = found.first().map(|(node, _)| std::ptr::from_ref(*node));
-        let others = self.nodes.iter().filter(|node| {
+        let others = pace::each(&self.nodes).filter(|node| {
             node.matches(entry) && chosen.is_none_or(|chosen| !std::ptr::eq(chosen, *node))
         });
         let (wild, plain): (Vec<_>, Vec<_>) = others.partition(|node| node.is_wildcard());
@@ -170,6 +192,41 @@ impl Level {
             .and_then(|places| places.iter().find(matching));
         let by_pattern = self.wild_keys.iter().find(matching);
         by_key.into_iter().chain(by_pattern).min().copied()
+    }
+}
+
+/// A table of a level, which is dropped with pause points.
+#[derive(Debug)]
+struct Index<K, V>(HashMap<K, (V, PauseOnDrop), foldhash::fast::RandomState>);
+
+impl<K, V> Default for Index<K, V> {
+    fn default() -> Self {
+        Self(HashMap::default())
+    }
+}
+
+impl<K: Eq + Hash, V> Index<K, V> {
+    fn with_room_for(entries: usize) -> Self {
+        Self(HashMap::with_capacity_and_hasher(
+            entries,
+            foldhash::fast::RandomState::default(),
+        ))
+    }
+
+    fn insert(&mut self, key: K, value: V) {
+        self.0.insert(key, (value, PauseOnDrop));
+    }
+
+    fn get<Q: Hash + Equivalent<K> + ?Sized>(&self, key: &Q) -> Option<&V> {
+        self.0.get(key).map(|(value, _)| value)
+    }
+}
+
+impl<V: Default> Index<Box<[u8]>, V> {
+    /// The value of `key`, which is added if it is not there.
+    fn at(&mut self, key: &[u8]) -> &mut V {
+        let (value, _) = self.0.entry(key.into()).or_default();
+        value
     }
 }
 

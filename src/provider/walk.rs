@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::files::ReadError;
+use crate::pace;
 
 /// What a walk has seen. After an error it holds what was seen before.
 #[derive(Debug, Default)]
@@ -61,13 +62,18 @@ impl Tree {
         self.folders.push(path.to_owned());
         let mut names = Vec::new();
         for entry in fs::read_dir(path).map_err(|error| unreadable(path, error))? {
+            pace::step(1);
             names.push(entry.map_err(|error| unreadable(path, error))?.file_name());
         }
         self.entries = self.entries.saturating_add(names.len());
         if self.entries > MAX_ENTRIES {
             return Err(ReadError::TooManyEntries(path.to_owned()));
         }
-        names.sort_unstable();
+        // Two hundred thousand names take a tenth of a second.
+        names.sort_unstable_by(|a, b| {
+            pace::step(1);
+            a.cmp(b)
+        });
         for name in names {
             if !is_hidden(&name) && name != LOST_AND_FOUND {
                 self.entry(path.join(&name), above)?;
@@ -77,6 +83,8 @@ impl Tree {
     }
 
     fn entry(&mut self, path: PathBuf, above: &mut Vec<(u64, u64)>) -> Result<(), ReadError> {
+        // Two system calls.
+        pace::step(8);
         if fs::symlink_metadata(&path).is_ok_and(|entry| entry.is_symlink()) {
             self.links.push(path.clone());
         }

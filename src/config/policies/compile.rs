@@ -17,6 +17,7 @@ use super::walk::RawMap;
 use crate::config::report::{Notes, Path, Pos, Problem, Report, Said, Severity};
 use crate::config::suggest::{nearest, quoted};
 use crate::model::Value;
+use crate::pace::{self, PauseOnDrop};
 use crate::policy::{DescriptorSpec, DomainSpec, Origin, Rule};
 
 /// A file's name and what it holds.
@@ -32,7 +33,7 @@ pub(super) fn domains(
     // rules are looked through all the same.
     let mut groups: Vec<Vec<&File<'_>>> = Vec::new();
     let mut known: BTreeMap<&str, usize> = BTreeMap::new();
-    for file in files {
+    for file in pace::each(files) {
         let name = file.1.text("domain");
         match known.get(name).and_then(|at| groups.get_mut(*at)) {
             Some(group) if defaults.merge_domains => group.push(file),
@@ -165,14 +166,16 @@ impl<'a, 't> Domain<'a, 't> {
 
     fn compile(mut self, files: &[&'t File<'t>]) -> DomainSpec {
         let mut seen = Seen::default();
-        let mut descriptors = Vec::new();
+        // At once, since to move 100,000 of them takes long.
+        let count = files.iter().map(|(_, raw)| raw.list("descriptors").len());
+        let mut descriptors = Vec::with_capacity(count.sum());
         for (file, raw) in files {
             let place = Place {
                 file,
                 path: &Path::Root,
                 above: None,
             };
-            descriptors.append(&mut self.level(raw, place, &mut seen));
+            self.level(raw, place, &mut seen, &mut descriptors);
         }
         self.names.note(self.report);
         DomainSpec {
@@ -185,24 +188,26 @@ impl<'a, 't> Domain<'a, 't> {
         }
     }
 
-    /// Compiles the `descriptors` of a map, which stands at `place`.
+    /// Compiles the `descriptors` of a map, which stands at `place`, and adds them to `into`.
     fn level(
         &mut self,
         raw: &'t RawMap<'t>,
         place: Place<'_, 't>,
         seen: &mut Seen<'t>,
-    ) -> Vec<DescriptorSpec> {
+        into: &mut Vec<DescriptorSpec>,
+    ) {
         let items = raw.list("descriptors");
         let list = place.path.key("descriptors");
-        let mut descriptors = Vec::with_capacity(items.len());
+        into.reserve(items.len());
+        seen.known.reserve(items.len());
         for (index, item) in items.iter().enumerate() {
+            pace::step(2);
             let Some(item) = item else { continue };
             let path = &list.index(index);
             let place = Place { path, ..place };
             self.note_identity(item, place, seen);
-            descriptors.push(self.descriptor(item, place));
+            into.push(self.descriptor(item, place));
         }
-        descriptors
     }
 
     fn descriptor(&mut self, raw: &'t RawMap<'t>, place: Place<'_, 't>) -> DescriptorSpec {
@@ -220,6 +225,8 @@ impl<'a, 't> Domain<'a, 't> {
             above: Some(&here),
             ..place
         };
+        let mut descriptors = Vec::new();
+        self.level(raw, inner, &mut Seen::default(), &mut descriptors);
         DescriptorSpec {
             key: key.to_owned(),
             value: (!value.is_empty()).then(|| value.to_owned()),
@@ -227,7 +234,8 @@ impl<'a, 't> Domain<'a, 't> {
             detailed_metric: raw.flag("detailed_metric"),
             value_to_metric: raw.flag("value_to_metric"),
             rule,
-            descriptors: self.level(raw, inner, &mut Seen::default()),
+            descriptors,
+            pause: PauseOnDrop,
         }
     }
 

@@ -9,6 +9,7 @@ use std::fmt;
 
 use super::rule_path;
 use crate::model::OnStoreFailure;
+use crate::pace::{self, PauseOnDrop};
 use crate::policy::{DescriptorSpec, DomainSpec, Limit, Rule};
 
 /// The changes, domain by domain in the order of the new policies; what is gone comes last.
@@ -88,8 +89,7 @@ fn whole(domain: &DomainSpec, kind: Kind) -> Change {
 }
 
 fn rules(descriptors: &[DescriptorSpec]) -> usize {
-    descriptors
-        .iter()
+    pace::each(descriptors)
         .map(|spec| usize::from(spec.rule.is_some()) + rules(&spec.descriptors))
         .sum()
 }
@@ -108,19 +108,16 @@ fn compare(old: &DomainSpec, new: &DomainSpec, changes: &mut Vec<Change>) {
         let detail = switched("shadow_mode", new.shadow_mode);
         push(None, Kind::Changed, detail, false);
     }
-    let (mut before, mut after) = (Vec::new(), Vec::new());
-    flatten("", &old.descriptors, &mut before);
-    flatten("", &new.descriptors, &mut after);
-    let old_by_path: HashMap<&str, &DescriptorSpec> = before
-        .iter()
-        .map(|(path, spec)| (path.as_str(), *spec))
-        .collect();
-    let new_paths: HashSet<&str> = after.iter().map(|(path, _)| path.as_str()).collect();
+    let (before, after) = (flat(&old.descriptors), flat(&new.descriptors));
+    let mut old_by_path = HashMap::with_capacity(before.len());
+    old_by_path.extend(pace::each(&before).map(|flat| (flat.path.as_str(), flat.spec)));
+    let mut new_paths = HashSet::with_capacity(after.len());
+    new_paths.extend(pace::each(&after).map(|flat| flat.path.as_str()));
 
     if reordered("", &old.descriptors, &new.descriptors) {
         push(None, Kind::Changed, REORDERED.to_owned(), false);
     }
-    for (path, spec) in &after {
+    for Flat { path, spec, .. } in pace::each(&after) {
         let Some(was) = old_by_path.get(path.as_str()) else {
             if shows(spec) {
                 push(Some(path.clone()), Kind::Added, describe(spec), false);
@@ -136,7 +133,7 @@ fn compare(old: &DomainSpec, new: &DomainSpec, changes: &mut Vec<Change>) {
             push(Some(path.clone()), Kind::Changed, detail, starts_afresh);
         }
     }
-    for (path, spec) in &before {
+    for Flat { path, spec, .. } in pace::each(&before) {
         if !new_paths.contains(path.as_str()) && shows(spec) {
             push(Some(path.clone()), Kind::Removed, describe(spec), false);
         }
@@ -148,14 +145,34 @@ fn shows(spec: &DescriptorSpec) -> bool {
     spec.rule.is_some() || spec.descriptors.is_empty()
 }
 
-fn flatten<'s>(
-    parent: &str,
-    descriptors: &'s [DescriptorSpec],
-    into: &mut Vec<(String, &'s DescriptorSpec)>,
-) {
-    for spec in descriptors {
+/// A descriptor with its path.
+struct Flat<'s> {
+    path: String,
+    spec: &'s DescriptorSpec,
+    _pause: PauseOnDrop,
+}
+
+/// All descriptors of a domain.
+fn flat(descriptors: &[DescriptorSpec]) -> Vec<Flat<'_>> {
+    let mut all = Vec::with_capacity(count(descriptors));
+    flatten("", descriptors, &mut all);
+    all
+}
+
+fn count(descriptors: &[DescriptorSpec]) -> usize {
+    pace::each(descriptors)
+        .map(|spec| count(&spec.descriptors).saturating_add(1))
+        .sum()
+}
+
+fn flatten<'s>(parent: &str, descriptors: &'s [DescriptorSpec], into: &mut Vec<Flat<'s>>) {
+    for spec in pace::each(descriptors) {
         let path = path_of(parent, spec);
-        into.push((path.clone(), spec));
+        into.push(Flat {
+            path: path.clone(),
+            spec,
+            _pause: PauseOnDrop,
+        });
         flatten(&path, &spec.descriptors, into);
     }
 }
@@ -170,8 +187,7 @@ fn reordered(parent: &str, old: &[DescriptorSpec], new: &[DescriptorSpec]) -> bo
         let has_star = |spec: &&DescriptorSpec| {
             spec.key.contains('*') || spec.value.as_deref().is_some_and(|v| v.contains('*'))
         };
-        specs
-            .iter()
+        pace::each(specs)
             .filter(has_star)
             .map(|spec| path_of(parent, spec))
             .collect()

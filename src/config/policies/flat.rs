@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use super::node::{Entry, Kind, Node, Resolved};
 use crate::config::report::{Notes, Path, Pos, Said};
 use crate::config::suggest::quoted;
+use crate::pace;
 
 /// The entries of a map with its merge keys carried out.
 pub(super) struct Flat<'t> {
@@ -61,7 +62,7 @@ impl<'t> Flat<'t> {
         }
         if let Kind::Map(entries) = &own.kind {
             flat.entries.reserve(entries.len());
-            for entry in entries.iter() {
+            for entry in pace::each(entries.iter()) {
                 flat.own_entry(entry, path, notes);
             }
         }
@@ -189,7 +190,13 @@ impl<'t> Flat<'t> {
         self.entries.push(entry);
         let len = self.entries.len();
         if len > LOOK_THROUGH {
-            let from = if self.index.is_empty() { 0 } else { len - 1 };
+            let from = if self.index.is_empty() {
+                // At once, since to move a large index takes long.
+                self.index.reserve(self.entries.capacity());
+                0
+            } else {
+                len - 1
+            };
             for (at, entry) in self.entries.iter().enumerate().skip(from) {
                 self.index.insert(entry.name.clone(), at);
             }

@@ -7,6 +7,7 @@ use super::flat::Flat;
 use super::node::{Kind, Node, Resolved};
 use crate::config::report::{Notes, Path, Said};
 use crate::model::Value;
+use crate::pace;
 
 /// Maps and lists inside each other.
 ///
@@ -45,7 +46,7 @@ fn value(node: &Node<'_>, path: &Path<'_>, level: usize, notes: &mut Notes<'_>) 
         }
         Kind::List(items) => {
             let mut values = Some(Vec::with_capacity(items.len()));
-            for (index, item) in items.iter().enumerate() {
+            for (index, item) in pace::each(items.iter()).enumerate() {
                 let value = value(item, &path.index(index), level.saturating_add(1), notes);
                 push(&mut values, value);
             }

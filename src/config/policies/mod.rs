@@ -9,6 +9,7 @@
 //!
 //! It does not open files (`provider` does) and does not index rules (`policy` does).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -20,6 +21,7 @@ mod diff;
 mod fields;
 mod flat;
 mod grammar;
+mod input;
 mod limit;
 mod metadata;
 mod node;
@@ -28,6 +30,7 @@ mod reader;
 mod replaces;
 mod rule_path;
 mod schema;
+mod text;
 mod unreachable;
 mod walk;
 
@@ -120,11 +123,17 @@ pub struct Compiled {
 /// If any of them has an error; the report then has the problems of all, warnings included.
 pub fn load(sources: &[Source<'_>], defaults: &PolicyDefaults) -> Result<Compiled, Report> {
     let mut report = Report::default();
-    let mut files = Vec::with_capacity(sources.len());
+    let mut texts: Vec<(Arc<str>, Cow<'_, str>)> = Vec::with_capacity(sources.len());
     for source in sources {
         let name: Arc<str> = source.name.into();
-        if let Some(raw) = parse(source.text, &mut Notes::new(&name, &mut report)) {
-            files.push((name, raw));
+        if let Some(text) = text::read(source.text, &mut Notes::new(&name, &mut report)) {
+            texts.push((name, text));
+        }
+    }
+    let mut files = Vec::with_capacity(texts.len());
+    for (name, text) in &texts {
+        if let Some(raw) = parse(text, &mut Notes::new(name, &mut report)) {
+            files.push((Arc::clone(name), raw));
         }
     }
     let domains = compile::domains(&files, defaults, &mut report);
@@ -138,21 +147,7 @@ pub fn load(sources: &[Source<'_>], defaults: &PolicyDefaults) -> Result<Compile
     })
 }
 
-fn parse<'t>(bytes: &'t [u8], notes: &mut Notes<'_>) -> Option<walk::RawMap<'t>> {
-    if bytes.len() > MAX_FILE_BYTES {
-        let mib = MAX_FILE_BYTES / 1024 / 1024;
-        let said = format!("the file is larger than {mib} MiB");
-        notes.error(Pos::default(), &Path::Root, said);
-        return None;
-    }
-    let text = match std::str::from_utf8(bytes) {
-        Ok(text) => text,
-        Err(error) => {
-            let valid = bytes.get(..error.valid_up_to()).unwrap_or_default();
-            notes.error(end_of(valid), &Path::Root, "the file is not UTF-8");
-            return None;
-        }
-    };
+fn parse<'t>(text: &'t str, notes: &mut Notes<'_>) -> Option<walk::RawMap<'t>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let before = notes.errors();
     match reader::read(text, notes) {
@@ -165,16 +160,5 @@ fn parse<'t>(bytes: &'t [u8], notes: &mut Notes<'_>) -> Option<walk::RawMap<'t>>
             }
             None
         }
-    }
-}
-
-/// The place right after `text`.
-fn end_of(text: &[u8]) -> Pos {
-    let text = String::from_utf8_lossy(text);
-    let last = text.rsplit('\n').next().unwrap_or_default();
-    let place = |count: usize| u32::try_from(count.saturating_add(1)).unwrap_or(u32::MAX);
-    Pos {
-        line: place(text.bytes().filter(|b| *b == b'\n').count()),
-        column: place(last.chars().count()),
     }
 }

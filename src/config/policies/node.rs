@@ -7,19 +7,21 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use crate::config::report::Pos;
+use crate::pace::PauseOnDrop;
 
 /// A node. Cloning is cheap: lists and maps are shared.
 #[derive(Clone, Debug)]
 pub(super) struct Node<'t> {
     pub(super) pos: Pos,
     pub(super) kind: Kind<'t>,
+    _pause: PauseOnDrop,
 }
 
 #[derive(Clone, Debug)]
 pub(super) enum Kind<'t> {
     Scalar(Scalar<'t>),
-    List(Rc<[Node<'t>]>),
-    Map(Rc<[Entry<'t>]>),
+    List(Rc<Vec<Node<'t>>>),
+    Map(Rc<Vec<Entry<'t>>>),
 }
 
 #[derive(Clone, Debug)]
@@ -36,7 +38,15 @@ pub(super) struct Scalar<'t> {
     pub(super) plain: bool,
 }
 
-impl Node<'_> {
+impl<'t> Node<'t> {
+    pub(super) const fn new(pos: Pos, kind: Kind<'t>) -> Self {
+        Self {
+            pos,
+            kind,
+            _pause: PauseOnDrop,
+        }
+    }
+
     /// What to call it in a sentence.
     pub(super) fn describe(&self) -> String {
         match &self.kind {

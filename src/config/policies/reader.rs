@@ -8,12 +8,15 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
 use super::grammar;
+use super::input::PacedInput;
 use super::node::{Entry, Kind, Node, Scalar};
 use crate::config::report::{Notes, Path, Pos, Said};
+use crate::pace;
 
 /// Lists and maps inside each other.
 pub(super) const MAX_DEPTH: usize = 128;
@@ -28,7 +31,8 @@ const MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// noted.
 pub(super) fn read<'t>(text: &'t str, notes: &mut Notes<'_>) -> Option<Node<'t>> {
     let mut builder = Builder::default();
-    for event in Parser::new_from_str(text) {
+    for event in Parser::new(PacedInput::new(text)) {
+        pace::step(1);
         let step = match event {
             Ok((event, span)) => builder.event(event, span),
             Err(error) => {
@@ -123,7 +127,7 @@ impl<'t> Builder<'t> {
                     height: 0,
                 };
                 let kind = Kind::Scalar(Scalar { text, plain });
-                self.finish(Node { pos, kind }, size, anchor)
+                self.finish(Node::new(pos, kind), size, anchor)
             }
             Event::SequenceStart(anchor, tag) => {
                 is_text_tag(tag.as_deref(), Expect::List, pos)?;
@@ -157,14 +161,10 @@ impl<'t> Builder<'t> {
             return Ok(());
         };
         let kind = match frame.content {
-            Content::List(items) => Kind::List(items.into()),
-            Content::Map { entries, .. } => Kind::Map(entries.into()),
+            Content::List(items) => Kind::List(shared(items)),
+            Content::Map { entries, .. } => Kind::Map(shared(entries)),
         };
-        let node = Node {
-            pos: frame.pos,
-            kind,
-        };
-        self.finish(node, frame.size, frame.anchor)
+        self.finish(Node::new(frame.pos, kind), frame.size, frame.anchor)
     }
 
     /// Puts in what the anchor stood for, at the place of the alias.
@@ -177,7 +177,7 @@ impl<'t> Builder<'t> {
         };
         let (kind, size) = (node.kind.clone(), *size);
         self.check_depth(size.height, pos)?;
-        self.finish(Node { pos, kind }, size, 0)
+        self.finish(Node::new(pos, kind), size, 0)
     }
 
     fn finish(&mut self, node: Node<'t>, size: Size, anchor: usize) -> Result<(), Stop> {
@@ -229,6 +229,17 @@ impl<'t> Builder<'t> {
         })
     }
 }
+
+/// Without room to spare, unless there are so many that moving them would take long.
+fn shared<T>(mut items: Vec<T>) -> Rc<Vec<T>> {
+    if items.len() < LARGE {
+        items.shrink_to_fit();
+    }
+    Rc::new(items)
+}
+
+/// Items of a large list or map.
+const LARGE: usize = 1_000;
 
 /// What a tag is written before.
 #[derive(Clone, Copy, PartialEq, Eq)]

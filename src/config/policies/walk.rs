@@ -13,6 +13,7 @@ use super::node::{Kind, Node, Resolved, Scalar};
 use crate::config::report::{Notes, Path, Pos, Said};
 use crate::config::suggest::{nearest, quoted};
 use crate::model::Value;
+use crate::pace::{self, PauseOnDrop};
 
 /// A map of a policy with what its fields hold. A field that is null counts as not written.
 #[derive(Clone, Debug)]
@@ -20,6 +21,7 @@ pub(super) struct RawMap<'t> {
     pub(super) pos: Pos,
     level: Level,
     fields: Vec<(&'static Field, Pos, Raw<'t>)>,
+    _pause: PauseOnDrop,
 }
 
 /// What a field holds, by its [`FieldKind`].
@@ -123,6 +125,7 @@ fn map<'t>(level: Level, maps: &[Node<'t>], path: &Path<'_>, notes: &mut Notes<'
     let flat = Flat::of(maps, path, notes);
     let mut fields = Vec::with_capacity(flat.entries.len());
     for entry in flat.entries {
+        pace::step(1);
         let path = path.key(&entry.name);
         let Some(field) = level.field(&entry.name) else {
             unknown(level, &entry, &path, notes);
@@ -135,7 +138,12 @@ fn map<'t>(level: Level, maps: &[Node<'t>], path: &Path<'_>, notes: &mut Notes<'
             fields.push((field, last.pos, value(field, &entry.values, &path, notes)));
         }
     }
-    RawMap { pos, level, fields }
+    RawMap {
+        pos,
+        level,
+        fields,
+        _pause: PauseOnDrop,
+    }
 }
 
 /// Reads the value of a field. Of several, all but the last are maps that it completes.

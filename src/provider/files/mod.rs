@@ -11,6 +11,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::walk::{MAX_ENTRIES, MAX_FILES, Tree};
+use crate::pace;
 
 /// A policy file as it was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,7 +162,10 @@ impl Parts {
     fn add(&mut self, bytes: &[u8]) {
         let length = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
         self.0.update(&length.to_le_bytes());
-        self.0.update(bytes);
+        for piece in bytes.chunks(HASHED_AT_ONCE) {
+            self.0.update(piece);
+            pace::step(16);
+        }
     }
 
     fn finish(self) -> Fingerprint {
@@ -205,8 +209,8 @@ fn is_still(path: &Path, files: &[PolicyFile]) -> Result<bool, ReadError> {
     }
     for (path, file) in found.iter().zip(files) {
         let same = shown(path) == file.name
-            && match content(path) {
-                Ok(bytes) => bytes == file.bytes,
+            && match is_content(path, &file.bytes) {
+                Ok(same) => same,
                 Err(error) if error.is_gone() => false,
                 Err(error) => return Err(error),
             };
@@ -227,20 +231,69 @@ fn shown(path: &Path) -> String {
     path.display().to_string()
 }
 
+/// Whether a file holds these bytes.
+fn is_content(path: &Path, bytes: &[u8]) -> Result<bool, ReadError> {
+    let unreadable = |error| ReadError::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
+    let mut rest = bytes;
+    let mut pieces = Pieces::of(File::open(path).map_err(unreadable)?);
+    while let Some(piece) = pieces.read_next().map_err(unreadable)? {
+        match rest.strip_prefix(piece) {
+            Some(after) => rest = after,
+            None => return Ok(false),
+        }
+    }
+    Ok(rest.is_empty())
+}
+
 fn content(path: &Path) -> Result<Vec<u8>, ReadError> {
     let unreadable = |error| ReadError::Unreadable {
         path: path.to_owned(),
         error,
     };
     let file = File::open(path).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES.saturating_add(1))
-        .read_to_end(&mut bytes)
-        .map_err(unreadable)?;
+    // All room at once: to move megabytes into a larger buffer takes long. The length is a hint.
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    let room = usize::try_from(length.min(MAX_FILE_BYTES).saturating_add(1)).unwrap_or(0);
+    let mut bytes = Vec::with_capacity(room);
+    let mut pieces = Pieces::of(file);
+    while let Some(piece) = pieces.read_next().map_err(unreadable)? {
+        bytes.extend_from_slice(piece);
+    }
     if u64::try_from(bytes.len()).is_ok_and(|length| length <= MAX_FILE_BYTES) {
         Ok(bytes)
     } else {
         Err(ReadError::TooLarge(path.to_owned()))
+    }
+}
+
+/// A file, read piece by piece, with a pause point after each, up to one byte more than it may have.
+struct Pieces {
+    file: io::Take<File>,
+    piece: Box<[u8]>,
+}
+
+impl Pieces {
+    fn of(file: File) -> Self {
+        Self {
+            file: file.take(MAX_FILE_BYTES.saturating_add(1)),
+            piece: vec![0; READ_AT_ONCE].into(),
+        }
+    }
+
+    /// The next piece; none at the end of the file.
+    fn read_next(&mut self) -> io::Result<Option<&[u8]>> {
+        let length = loop {
+            match self.file.read(&mut self.piece) {
+                Ok(length) => break length,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        };
+        pace::step(32);
+        Ok(self.piece.get(..length).filter(|piece| !piece.is_empty()))
     }
 }
 
@@ -251,6 +304,12 @@ fn advice(error: &io::Error) -> &'static str {
         _ => "repair it, or move it out of the policies folder",
     }
 }
+
+/// Bytes: some ten microseconds.
+const HASHED_AT_ONCE: usize = 16 << 10;
+
+/// Bytes: some twenty microseconds.
+const READ_AT_ONCE: usize = 64 << 10;
 
 /// Enough of a fingerprint to tell two versions apart at a glance.
 const BYTES_SHOWN: usize = 8;

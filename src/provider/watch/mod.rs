@@ -24,12 +24,12 @@ use tokio::sync::Notify;
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
+use super::background::in_background;
 use super::files::Fingerprint;
-use super::patient::patiently;
 use debounce::Debounce;
 use eyes::{Eyes, KERNEL, Open};
 
-/// How patiently to watch.
+/// When to look at the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WatchConfig {
     /// How long nothing must have happened before the files are looked at.
@@ -163,10 +163,10 @@ impl Watch {
         }
     }
 
-    /// Looks at the files when there is time for it; says whether they read differently than before.
+    /// Looks at the files; says whether they read differently than before.
     /// If looking itself failed, they may.
     async fn look(&mut self) -> bool {
-        let seen = self.with_eyes(|eyes| patiently(|| eyes.look())).await;
+        let seen = self.with_eyes(|eyes| in_background(|| eyes.look())).await;
         let changed = self.note(seen.flatten());
         tracing::debug!(changed, "policies looked at");
         changed
@@ -181,7 +181,8 @@ impl Watch {
     }
 
     async fn differs(&mut self) -> bool {
-        self.with_eyes(Eyes::differs).await.unwrap_or(true)
+        let differs = self.with_eyes(|eyes| in_background(|| eyes.differs()));
+        differs.await.flatten().unwrap_or(true)
     }
 
     /// Runs `work` where it may block.
