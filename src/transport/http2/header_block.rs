@@ -57,28 +57,36 @@ impl HeaderTable {
         if self.is_translated() {
             return Ok(Check::NeedsRewrite);
         }
-        let mut table = *self;
-        let mut rest = block;
-        while let Some(first) = rest.first() {
-            match (first, rest) {
+        let before = *self;
+        let mut at = 0;
+        while let Some(first) = block.get(at) {
+            match first {
                 // By far most fields of a busy connection: an index in one byte, other than that of an
                 // empty `:authority`.
-                (0x82..=0xfe, [_, after @ ..]) => rest = after,
+                0x82..=0xfe => at += 1,
                 // Then a short value that is not added, whose name has an index in the static table,
                 // other than that of `:authority`: clients write `:path` so.
-                (0x02..=0x0e, [_, length, after @ ..]) if length & 0x7f < 0x7f => {
-                    rest = after.get(usize::from(length & 0x7f)..).ok_or(Malformed)?;
+                0x02..=0x0e
+                    if let Some(length) = block.get(at + 1).map(|length| length & 0x7f)
+                        && length < 0x7f =>
+                {
+                    at += usize::from(length) + 2;
+                    if at > block.len() {
+                        return Err(Malformed);
+                    }
                 }
                 _ => {
+                    let mut rest = block.get(at..).unwrap_or_default();
                     let field = Field::parse(&mut rest)?;
-                    if table.judge(field)? != Verdict::Accepted {
+                    if self.judge(field)? != Verdict::Accepted {
+                        *self = before;
                         return Ok(Check::NeedsRewrite);
                     }
-                    table.record(field, false);
+                    self.record(field, false);
+                    at = block.len().saturating_sub(rest.len());
                 }
             }
         }
-        *self = table;
         Ok(Check::Accepted)
     }
 
