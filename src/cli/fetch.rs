@@ -14,6 +14,8 @@ pub(super) enum FetchError {
     Connect(String, #[source] std::io::Error),
     #[error("{0} did not answer as HTTP does: {1} (is it the right listener?)")]
     Http(String, #[source] hyper::Error),
+    #[error("{0} is a gRPC listener, and HTTP/1 was spoken to it (is it the right listener?)")]
+    Grpc(String),
     #[error("cannot ask for {0}: {1}")]
     Request(String, #[source] http::Error),
 }
@@ -80,6 +82,9 @@ where
         .map_err(|error| FetchError::Request(call.path.to_owned(), error))?;
     let response = sender.send_request(request).await.map_err(http)?;
     let status = response.status();
+    if status == StatusCode::HTTP_VERSION_NOT_SUPPORTED {
+        return Err(FetchError::Grpc(address.to_owned()));
+    }
     let body = response
         .into_body()
         .collect()

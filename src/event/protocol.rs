@@ -1,12 +1,12 @@
 //! Connections and requests on the gRPC port that break HTTP/2.
 
-/// A client broke HTTP/2, or does not speak it. No call was decided, and to Envoy the rate limit service is
-/// unavailable: unless configured otherwise it lets such requests pass.
+/// A client broke HTTP/2, or does not speak it. No call was decided, and to Envoy the rate limit
+/// service is unavailable: unless configured otherwise it lets such requests pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProtocolError {
     /// The connection does not begin with HTTP/2's preface, nor with another known protocol.
     BadPreface,
-    /// A header block could not be decoded.
+    /// The HPACK state of the two sides differs.
     Compression,
     /// The client sent too much of something: resets, header bytes, pings.
     EnhanceYourCalm,
@@ -16,10 +16,14 @@ pub enum ProtocolError {
     FrameSize,
     /// The connection speaks HTTP/1.
     Http1,
-    /// A request or a frame is malformed.
+    /// Tollgate or a library of its failed.
+    Internal,
+    /// A request, a header block or a frame is malformed.
     Malformed,
     /// Any other error of HTTP/2.
     Other,
+    /// The connection begins with the PROXY protocol.
+    ProxyProtocol,
     /// More concurrent streams than are allowed.
     RefusedStream,
     /// The connection speaks TLS to a plaintext listener.
@@ -28,26 +32,29 @@ pub enum ProtocolError {
 
 impl ProtocolError {
     /// Every error, in the order of [`ProtocolError::index`].
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::BadPreface,
         Self::Compression,
         Self::EnhanceYourCalm,
         Self::FlowControl,
         Self::FrameSize,
         Self::Http1,
+        Self::Internal,
         Self::Malformed,
         Self::Other,
+        Self::ProxyProtocol,
         Self::RefusedStream,
         Self::Tls,
     ];
 
-    /// The error that an HTTP/2 error code stands for (RFC 9113, section 7); none for the two that end what went
-    /// well: `NO_ERROR` and `CANCEL`.
+    /// The error that an HTTP/2 error code stands for (RFC 9113, section 7); none for the two that
+    /// end what went well: `NO_ERROR` and `CANCEL`.
     #[must_use]
     pub const fn from_http2(code: u32) -> Option<Self> {
         Some(match code {
             0x0 | 0x8 => return None,
             0x1 => Self::Malformed,
+            0x2 => Self::Internal,
             0x3 => Self::FlowControl,
             0x6 => Self::FrameSize,
             0x7 => Self::RefusedStream,
@@ -67,8 +74,10 @@ impl ProtocolError {
             Self::FlowControl => "flow_control_error",
             Self::FrameSize => "frame_size_error",
             Self::Http1 => "http1",
+            Self::Internal => "internal_error",
             Self::Malformed => "protocol_error",
             Self::Other => "other",
+            Self::ProxyProtocol => "proxy_protocol",
             Self::RefusedStream => "refused_stream",
             Self::Tls => "tls",
         }
@@ -93,8 +102,15 @@ impl ProtocolError {
                  for Tollgate (Kubernetes: appProtocol kubernetes.io/h2c, or name the port grpc)"
             }
             Self::Malformed => {
-                "a request was malformed, such as an invalid `:path` or upper-case header names: check \
-                 what the client adds to the call (Envoy: initial_metadata)"
+                "a request or its HPACK encoding was malformed, such as an invalid header name: check what \
+                 the client adds to the call (Envoy: initial_metadata)"
+            }
+            Self::Internal => {
+                "this is a bug of Tollgate: please report it with the lines around this one"
+            }
+            Self::ProxyProtocol => {
+                "the client or a load balancer sends the PROXY protocol, which this listener does not \
+                 accept: switch it off there"
             }
             Self::RefusedStream => {
                 "the client opened more concurrent calls on a connection than the listener allows"
@@ -116,10 +132,12 @@ impl ProtocolError {
             Self::FlowControl => 3,
             Self::FrameSize => 4,
             Self::Http1 => 5,
-            Self::Malformed => 6,
-            Self::Other => 7,
-            Self::RefusedStream => 8,
-            Self::Tls => 9,
+            Self::Internal => 6,
+            Self::Malformed => 7,
+            Self::Other => 8,
+            Self::ProxyProtocol => 9,
+            Self::RefusedStream => 10,
+            Self::Tls => 11,
         }
     }
 }

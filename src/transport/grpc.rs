@@ -30,8 +30,8 @@ use crate::model::{Peer, Query};
 use crate::pipeline::Begun;
 use crate::store::{Asked, Lane};
 
-/// What `read` brings, if it comes within `patience`. What is there already, as with Envoy, needs no
-/// timer.
+/// What `read` brings, if it comes within `patience`. What is there already, as with Envoy, needs
+/// no timer.
 async fn in_time<T>(
     read: impl Future<Output = Result<T, Status>>,
     patience: Duration,
@@ -56,9 +56,9 @@ pub(super) struct Calls {
 }
 
 impl Calls {
-    /// Answers whatever comes in on the gRPC listener. What is not a rate limit call is answered in a
-    /// box, and nothing of a request but its body is kept: the future is moved several times, for each
-    /// call.
+    /// Answers whatever comes in on the gRPC listener. What is not a rate limit call is answered in
+    /// a box, and nothing of a request but its body is kept: the future is moved several times, for
+    /// each call.
     pub(super) fn answer<B>(
         self: Arc<Self>,
         request: Request<B>,

@@ -400,7 +400,7 @@ pub(super) fn builder() -> Builder<TokioExecutor> {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_pending_accept_reset_streams(MAX_RESETS)
         .max_local_error_reset_streams(MAX_RESETS)
-        .max_header_list_size(MAX_HEADERS)
+        .max_header_list_size(http2::MAX_HEADER_LIST)
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE);
     builder
@@ -431,9 +431,6 @@ const MAX_RESETS: usize = 4096;
 
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 1 << 20;
-
-/// Room for what tracing and `initial_metadata` copy from clients' headers.
-const MAX_HEADERS: u32 = 1 << 20;
 
 /// How long a drain waits for the preface of a connection that was just opened.
 const LATE_PREFACE: Duration = Duration::from_millis(500);

@@ -1,5 +1,4 @@
-//! Clients that break HTTP/2 on the gRPC port, byte by byte: each is counted by its reason, and told what can be
-//! told.
+//! Clients that break HTTP/2 on the gRPC port, byte by byte: each is counted by its reason.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -76,6 +75,12 @@ async fn other_protocols_are_counted_by_their_name() {
         "tls",
     )
     .await;
+    is_counted(
+        &harness,
+        b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n",
+        "proxy_protocol",
+    )
+    .await;
     is_counted(&harness, b"*1\r\n$4\r\nPING\r\n", "bad_preface").await;
     is_counted(&harness, &PREFACE[..10], "bad_preface").await;
 }
@@ -112,6 +117,19 @@ async fn what_breaks_http2_is_counted_by_its_error() {
         "frame_size_error",
     )
     .await;
+    // The same after an authority that is replaced, and after one that is left out.
+    for authority in [b"\x41\x03a|b".as_slice(), b"\x41\x00"] {
+        let block = [b"\x83\x86\x84", authority, b"\x40\x7f"].concat();
+        is_counted(
+            &harness,
+            &after_preface(&headers(1, &block)),
+            "protocol_error",
+        )
+        .await;
+    }
+    let left_out = headers(1, b"\x83\x86\x84\x41\x00");
+    let frames = [left_out, headers(3, b"\x40\x7f")].concat();
+    is_counted(&harness, &after_preface(&frames), "protocol_error").await;
 }
 
 #[tokio::test]

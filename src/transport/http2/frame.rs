@@ -7,7 +7,7 @@ pub(super) struct FrameHead {
     pub(super) length: usize,
     pub(super) kind: u8,
     pub(super) flags: u8,
-    /// The stream's number, with the reserved bit.
+    /// The stream's number, big-endian, without the reserved bit.
     pub(super) stream: [u8; 4],
 }
 
@@ -17,13 +17,13 @@ impl FrameHead {
 
     /// Reads the head at the start of `bytes`; none if it is not complete.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let [l0, l1, l2, kind, flags, stream @ ..] = bytes.first_chunk::<{ Self::SIZE }>()?;
+        let [l0, l1, l2, kind, flags, s0, s1, s2, s3] = bytes.first_chunk::<{ Self::SIZE }>()?;
         let length = u32::from_be_bytes([0, *l0, *l1, *l2]);
         Some(Self {
             length: usize::try_from(length).ok()?,
             kind: *kind,
             flags: *flags,
-            stream: *stream,
+            stream: [s0 & 0x7f, *s1, *s2, *s3],
         })
     }
 

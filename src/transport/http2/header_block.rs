@@ -1,14 +1,15 @@
 //! Finds and replaces an `:authority` in HPACK header blocks (RFC 7541), without decoding the rest.
 //!
-//! HPACK is stateful: a literal may be added to a dynamic table that later blocks refer to by index,
-//! the newest entry first. A refused authority is replaced by [`PLACEHOLDER`] in the same kind of
-//! literal, so the HTTP/2 library's table has the same entries as the client's, and later blocks can be handed on as
-//! they are. Evictions need no bookkeeping: an index counts from the newest entry, and since no entry of the
-//! library's table is larger than the client's, it never evicts one that the client can still refer to.
+//! HPACK is stateful: a literal may be added to a dynamic table that later blocks refer to by
+//! index, the newest entry first. A refused authority is replaced by [`PLACEHOLDER`] in the same
+//! kind of literal, so the HTTP/2 library's table has the same entries as the client's, and later
+//! blocks can be handed on as they are. Evictions need no bookkeeping: an index counts from the
+//! newest entry, and since no entry of the library's table is larger than the client's, it never
+//! evicts one that the client can still refer to.
 //!
 //! An empty authority has no such placeholder: one byte more would make the entry larger. It is
-//! withheld by leaving out its literal; from then on every index is lowered by the number of withheld entries that are
-//! newer.
+//! withheld by leaving out its literal; from then on every index is lowered by the number of
+//! withheld entries that are newer.
 //!
 //! What has to be known of the client's table are two bits an entry: whether its name is
 //! `:authority`, and whether it was withheld.
@@ -18,8 +19,8 @@ use http::uri::Authority;
 
 use super::huffman;
 
-/// What is known of a client's dynamic table. Bit 0 is its newest entry; older ones than there can be
-/// in a table of 4,096 bytes with 32 bytes of overhead an entry are forgotten.
+/// What is known of a client's dynamic table. Bit 0 is its newest entry; older ones than there can
+/// be in a table of 4,096 bytes with 32 bytes of overhead an entry are forgotten.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct HeaderTable {
     /// Entries whose name is `:authority`.
@@ -33,8 +34,8 @@ pub(super) struct HeaderTable {
 pub(super) enum Check {
     /// It can.
     Accepted,
-    /// It has to be rewritten: it has an `:authority` that the HTTP/2 library refuses, or its indices
-    /// have to be translated.
+    /// It has to be rewritten: it has an `:authority` that the HTTP/2 library refuses, or its
+    /// indices have to be translated.
     NeedsRewrite,
 }
 
@@ -43,13 +44,14 @@ pub(super) enum Check {
 pub(super) struct Malformed;
 
 impl HeaderTable {
-    /// Whether the HTTP/2 library's table has fewer entries than the client's, so that all indices have to be
-    /// translated.
+    /// Whether the HTTP/2 library's table has fewer entries than the client's, so that all indices
+    /// have to be translated.
     pub(super) const fn is_translated(self) -> bool {
         self.withheld != 0
     }
 
-    /// Checks a block. One that has to be rewritten leaves the table as it was before.
+    /// Checks a block. The table is that after the block only if it is accepted: check a copy of
+    /// it.
     ///
     /// # Errors
     /// If the block is not HPACK.
@@ -57,15 +59,14 @@ impl HeaderTable {
         if self.is_translated() {
             return Ok(Check::NeedsRewrite);
         }
-        let before = *self;
         let mut at = 0;
         while let Some(first) = block.get(at) {
             match first {
-                // By far most fields of a busy connection: an index in one byte, other than that of an
-                // empty `:authority`.
+                // By far most fields of a busy connection: an index in one byte, other than that of
+                // an empty `:authority`.
                 0x82..=0xfe => at += 1,
-                // Then a short value that is not added, whose name has an index in the static table,
-                // other than that of `:authority`: clients write `:path` so.
+                // Then a short value that is not added, whose name has an index in the static
+                // table, other than that of `:authority`: clients write `:path` so.
                 0x02..=0x0e
                     if let Some(length) = block.get(at + 1).map(|length| length & 0x7f)
                         && length < 0x7f =>
@@ -79,7 +80,6 @@ impl HeaderTable {
                     let mut rest = block.get(at..).unwrap_or_default();
                     let field = Field::parse(&mut rest)?;
                     if self.judge(field)? != Verdict::Accepted {
-                        *self = before;
                         return Ok(Check::NeedsRewrite);
                     }
                     self.record(field, false);
@@ -90,8 +90,8 @@ impl HeaderTable {
         Ok(Check::Accepted)
     }
 
-    /// Writes the block to `out` with what [`HeaderTable::check`] objects to replaced or left out. Never
-    /// longer than the block.
+    /// Writes the block to `out` with what [`HeaderTable::check`] objects to replaced or left out.
+    /// Never longer than the block.
     ///
     /// # Errors
     /// If the block is not HPACK; then `out` holds a part of it.
@@ -300,8 +300,12 @@ impl<'b> Text<'b> {
         }
     }
 
-    /// Judged by the same function as in the HTTP/2 library.
+    /// Judged by the same function as in the HTTP/2 library, unless it is so long that it is not
+    /// worth the time.
     fn is_valid_authority(self) -> Result<bool, Malformed> {
+        if self.bytes.len() > LONGEST_AUTHORITY {
+            return Ok(false);
+        }
         if self.is_huffman {
             let decoded = huffman::decode(self.bytes).ok_or(Malformed)?;
             return Ok(Authority::try_from(decoded.as_slice()).is_ok());
@@ -310,8 +314,8 @@ impl<'b> Text<'b> {
     }
 }
 
-/// Reads an integer whose first byte gives its lowest `bits` to it (RFC 7541, section 5.1). At most five
-/// bytes, as the HTTP/2 library reads.
+/// Reads an integer whose first byte gives its lowest `bits` to it (RFC 7541, section 5.1). At most
+/// five bytes, as the HTTP/2 library reads.
 fn read_index(rest: &mut &[u8], bits: u32) -> Result<usize, Malformed> {
     let (first, mut after) = rest.split_first().ok_or(Malformed)?;
     let mask = 0xff_u8 >> 8_u32.saturating_sub(bits);
@@ -368,6 +372,9 @@ fn bit(bits: u128, index: usize) -> bool {
 
 /// The index of `:authority` with an empty value in the static table; also that of its name.
 const EMPTY_AUTHORITY: usize = 1;
+
+/// Bytes of the longest authority that is looked at. A host name has 255 at most.
+const LONGEST_AUTHORITY: usize = 8192;
 
 /// A valid authority as a literal, of one byte: no refused one that is not empty is shorter.
 const PLACEHOLDER: &[u8] = b"\x01-";

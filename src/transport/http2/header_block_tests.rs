@@ -1,5 +1,5 @@
-//! The rewriting against a complete decoder: what it reads from a rewritten block, by a table that has seen only
-//! rewritten blocks, is what the client meant, but for the refused authorities.
+//! The rewriting against a complete decoder: what it reads from a rewritten block, by a table that
+//! has seen only rewritten blocks, is what the client meant, but for the refused authorities.
 
 use std::collections::VecDeque;
 
@@ -196,14 +196,13 @@ fn expected((name, value): (Vec<u8>, Vec<u8>)) -> Option<(Vec<u8>, Vec<u8>)> {
 
 /// What a block becomes on its way to the HTTP/2 library.
 fn pass(table: &mut HeaderTable, block: &[u8]) -> Vec<u8> {
-    let before = *table;
-    match table.check(block).unwrap() {
-        Check::Accepted => block.to_vec(),
+    let mut checked = *table;
+    match checked.check(block).unwrap() {
+        Check::Accepted => {
+            *table = checked;
+            block.to_vec()
+        }
         Check::NeedsRewrite => {
-            assert_eq!(
-                *table, before,
-                "a block that is rewritten is not recorded yet"
-            );
             let mut out = BytesMut::new();
             table.rewrite(block, &mut out).unwrap();
             assert!(out.len() <= block.len());
@@ -239,7 +238,10 @@ proptest! {
     ) {
         let mut table = HeaderTable::default();
         for block in blocks {
-            if table.check(&block) == Ok(Check::NeedsRewrite) {
+            let mut checked = table;
+            if checked.check(&block) == Ok(Check::Accepted) {
+                table = checked;
+            } else {
                 let mut out = BytesMut::new();
                 if table.rewrite(&block, &mut out) == Err(Malformed) {
                     break;
@@ -267,7 +269,6 @@ fn the_name_has_one_encoding_in_huffman() {
 #[test]
 fn an_index_of_an_empty_authority_is_left_out() {
     let mut table = HeaderTable::default();
-    assert_eq!(table.check(&[0x83, 0x81]), Ok(Check::NeedsRewrite));
     assert_eq!(pass(&mut table, &[0x83, 0x81, 0x86]), [0x83, 0x86]);
     assert!(
         !table.is_translated(),

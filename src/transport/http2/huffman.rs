@@ -1,11 +1,11 @@
 //! HPACK's Huffman code (RFC 7541, appendix B).
 //!
-//! The code is canonical: codes of one length are consecutive, in the order of their symbols. So the
-//! lengths alone define it. Decodes one bit at a time: only an `:authority` is decoded here, which is
-//! once or twice a connection.
+//! The code is canonical: codes of one length are consecutive, in the order of their symbols. So
+//! the lengths alone define it. Decodes one bit at a time: only an `:authority` is decoded here,
+//! which is once or twice a connection.
 
-/// Decodes `encoded`; none if it is not valid: an unknown code, the end-of-string symbol, or padding
-/// that is longer than seven bits or not all ones.
+/// Decodes `encoded`; none if it is not valid: an unknown code, the end-of-string symbol, or
+/// padding that is longer than seven bits or not all ones.
 pub(super) fn decode(encoded: &[u8]) -> Option<Vec<u8>> {
     let mut decoded = Vec::with_capacity(encoded.len().saturating_mul(8) / SHORTEST);
     let (mut code, mut length) = (0_u32, 0_usize);

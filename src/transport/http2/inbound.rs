@@ -1,12 +1,15 @@
-//! What a client sends, frame by frame: header blocks are checked before the HTTP/2 library sees them.
+//! What a client sends, frame by frame: header blocks are checked before the HTTP/2 library sees
+//! them.
 //!
-//! Everything but header blocks is handed on as it comes. A block that is not complete is held until its last frame has come, since
-//! the length at the start of its first frame depends on what is removed.
+//! Everything but header blocks is handed on as it comes. A block that is not complete is held
+//! until its last frame has come, since the length at the start of its first frame depends on what
+//! is removed.
 
-use std::io;
+use std::borrow::Cow;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
+use super::MAX_HEADER_LIST;
 use super::frame::{
     CONTINUATION, END_HEADERS, END_STREAM, FrameHead, HEADERS, MAX_PAYLOAD, PADDED, PRIORITY,
     PUSH_PROMISE,
@@ -20,11 +23,26 @@ pub(super) struct Inbound {
     /// Bytes of the current frame's payload that are still to come and are handed on as they are.
     payload_left: usize,
     /// The start of a frame or header block that is not complete.
-    held: BytesMut,
+    held: Vec<u8>,
+    /// How much of a header block `held` starts with.
+    scan: BlockScan,
     /// Checked bytes that have not been handed on.
     ready: BytesMut,
-    /// The client broke the protocol: the HTTP/2 library finds out by itself, and answers that.
-    is_unchecked: bool,
+    state: State,
+}
+
+/// What becomes of further bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    /// They are checked.
+    #[default]
+    Checked,
+    /// The client broke the protocol: the HTTP/2 library gets everything, finds out by itself, and
+    /// ends the connection.
+    Unchecked,
+    /// The same, but the library could misread what follows: it gets a frame that breaks the
+    /// protocol, and nothing else.
+    Ended,
 }
 
 impl Inbound {
@@ -36,16 +54,14 @@ impl Inbound {
         }
     }
 
-    /// Takes bytes that were just read. Returns how many from the start are to be handed on as they are;
-    /// the others were kept, and come later by way of [`Inbound::take_ready`], which must have been
-    /// emptied before.
-    ///
-    /// # Errors
-    /// If the client broke the protocol while indices have to be translated, so that the HTTP/2
-    /// library could misread what follows.
-    pub(super) fn accept(&mut self, read: &[u8]) -> io::Result<usize> {
-        if self.is_unchecked {
-            return Ok(read.len());
+    /// Takes bytes that were just read. Returns how many from the start are to be handed on as they
+    /// are; the others were kept, and come later by way of [`Inbound::take_ready`], which must have
+    /// been emptied before.
+    pub(super) fn accept(&mut self, read: &[u8]) -> usize {
+        match self.state {
+            State::Checked => {}
+            State::Unchecked => return read.len(),
+            State::Ended => return 0,
         }
         let passed = match self.held.is_empty() {
             true => self.pass(read),
@@ -57,24 +73,19 @@ impl Inbound {
             self.held.extend_from_slice(rest);
             self.release();
         }
-        if self.is_unchecked && self.table.is_translated() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "header blocks that break HPACK or are too long",
-            ));
-        }
-        Ok(passed)
+        passed
     }
 
     /// The client has sent its last byte: what is held is handed on.
     pub(super) fn finish(&mut self) {
-        let held = std::mem::take(&mut self.held);
-        self.ready.unsplit(held);
+        self.ready
+            .extend_from_slice(&std::mem::take(&mut self.held));
     }
 
-    /// At most so many bytes that are to be handed on before anything is read; empty if there are none.
-    pub(super) fn take_ready(&mut self, most: usize) -> Bytes {
-        let taken = self.ready.split_to(most.min(self.ready.len())).freeze();
+    /// Takes bytes that are to be handed on before anything is read, `limit` at most; empty if
+    /// there are none.
+    pub(super) fn take_ready(&mut self, limit: usize) -> Bytes {
+        let taken = self.ready.split_to(limit.min(self.ready.len())).freeze();
         if self.ready.is_empty() {
             // Long blocks are rare: their memory is not kept.
             self.ready = BytesMut::new();
@@ -87,8 +98,13 @@ impl Inbound {
         !self.ready.is_empty()
     }
 
-    /// How many bytes from the start of `bytes` can be handed on as they are: whole frames, whose header blocks are
-    /// accepted, and the parts of payloads.
+    /// Whether nothing that is read will be handed on.
+    pub(super) const fn has_ended(&self) -> bool {
+        matches!(self.state, State::Ended)
+    }
+
+    /// How many bytes from the start of `bytes` can be handed on as they are: whole frames, whose
+    /// header blocks are accepted, and the parts of payloads.
     fn pass(&mut self, bytes: &[u8]) -> usize {
         let mut at = self.payload_left.min(bytes.len());
         self.payload_left -= at;
@@ -98,16 +114,16 @@ impl Inbound {
                     break;
                 }
                 let end = at.saturating_add(head.frame_length());
-                let Some(payload) = bytes.get(at.saturating_add(FrameHead::SIZE)..end) else {
+                if head.length > MAX_PAYLOAD {
                     break;
-                };
-                match self.check(head, payload) {
-                    Ok(Check::Accepted) => at = end,
-                    Ok(Check::NeedsRewrite) => break,
-                    Err(Malformed) => {
-                        self.is_unchecked = true;
-                        return bytes.len();
-                    }
+                }
+                let payload = bytes.get(at.saturating_add(FrameHead::SIZE)..end);
+                let block = payload.and_then(|payload| fragment(head, payload));
+                let mut table = self.table;
+                match block.map(|block| table.check(block)) {
+                    Some(Ok(Check::Accepted)) => (self.table, at) = (table, end),
+                    // Incomplete, to be rewritten, or malformed.
+                    _ => break,
                 }
             } else {
                 at = at.saturating_add(FrameHead::SIZE);
@@ -119,104 +135,136 @@ impl Inbound {
         at
     }
 
-    fn check(&mut self, head: FrameHead, payload: &[u8]) -> Result<Check, Malformed> {
-        self.table.check(fragment(head, payload).ok_or(Malformed)?)
-    }
-
     /// Makes ready what is held and complete.
     fn release(&mut self) {
+        let mut held = std::mem::take(&mut self.held);
+        let mut at = 0;
         loop {
-            let held = std::mem::take(&mut self.held);
-            let passed = self.pass(&held);
-            self.held = held;
-            let passed = self.held.split_to(passed);
-            self.ready.unsplit(passed);
-            if self.is_unchecked || self.held.is_empty() {
+            let rest = held.get(at..).unwrap_or_default();
+            let passed = self.pass(rest);
+            let (checked, rest) = rest.split_at(passed);
+            self.ready.extend_from_slice(checked);
+            at = at.saturating_add(passed);
+            if rest.is_empty() {
                 break;
             }
-            match self.release_block() {
-                Ok(true) => {}
-                Ok(false) => break,
+            match self.release_block(rest) {
+                Ok(Some(length)) => at = at.saturating_add(length),
+                Ok(None) => break,
                 Err(Malformed) => {
-                    self.is_unchecked = true;
+                    self.give_up(rest);
+                    at = held.len();
                     break;
                 }
             }
         }
-        if self.is_unchecked || self.held.is_empty() {
-            let held = std::mem::take(&mut self.held);
-            self.ready.unsplit(held);
+        if at < held.len() {
+            held.drain(..at);
+            self.held = held;
         }
     }
 
-    /// Makes ready the header block that `held` starts with, rewritten if it has to be. Whether it was
-    /// complete.
-    fn release_block(&mut self) -> Result<bool, Malformed> {
-        let Some(block) = HeaderBlock::find(&self.held)? else {
-            return Ok(false);
-        };
-        let frames = self.held.split_to(block.frames_length);
-        match self.table.check(&block.content)? {
-            Check::Accepted => self.ready.unsplit(frames),
-            Check::NeedsRewrite => {
-                let mut content = BytesMut::with_capacity(block.content.len());
-                self.table.rewrite(&block.content, &mut content)?;
-                block.head.write(&content, &mut self.ready);
-            }
-        }
-        Ok(true)
-    }
-}
-
-/// A header block, put together from its frames.
-struct HeaderBlock {
-    head: FrameHead,
-    content: Bytes,
-    frames_length: usize,
-}
-
-impl HeaderBlock {
-    /// The block that `bytes` start with; none if it is not complete.
-    fn find(bytes: &[u8]) -> Result<Option<Self>, Malformed> {
-        let Some(head) = FrameHead::parse(bytes) else {
+    /// Makes ready the header block that `bytes` start with, rewritten if it has to be. Returns how
+    /// long its frames are; none if it is not complete.
+    fn release_block(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+        let Some(length) = self.scan.advance(bytes)? else {
             return Ok(None);
         };
-        if head.kind != HEADERS {
-            return Err(Malformed);
-        }
-        let (mut next, mut rest, mut content) = (head, bytes, BytesMut::new());
-        for _ in 0..MAX_FRAMES {
-            if next.length > MAX_PAYLOAD {
-                return Err(Malformed);
+        let frames = bytes.get(..length).unwrap_or_default();
+        let (head, block) = join_fragments(frames).ok_or(Malformed)?;
+        // The library has to see a malformed block as it is, so nothing changes before it is known
+        // that this one is none.
+        let mut table = self.table;
+        match table.check(&block)? {
+            Check::Accepted => self.ready.extend_from_slice(frames),
+            Check::NeedsRewrite => {
+                let mut content = BytesMut::with_capacity(block.len());
+                table.rewrite(&block, &mut content)?;
+                head.write(&content, &mut self.ready);
             }
-            let Some((frame, after)) = rest.split_at_checked(next.frame_length()) else {
+        }
+        self.table = table;
+        self.scan = BlockScan::default();
+        Ok(Some(length))
+    }
+
+    /// Leaves it to the HTTP/2 library to end the connection, for these bytes or for others that it
+    /// cannot misread.
+    fn give_up(&mut self, bytes: &[u8]) {
+        if self.table.is_translated() {
+            self.state = State::Ended;
+            self.ready.extend_from_slice(LONE_CONTINUATION);
+        } else {
+            self.state = State::Unchecked;
+            self.ready.extend_from_slice(bytes);
+        }
+    }
+}
+
+/// How far the frames of a header block have been looked at.
+#[derive(Debug, Default)]
+struct BlockScan {
+    /// Bytes of complete frames.
+    length: usize,
+    /// How many frames that are.
+    frames: usize,
+}
+
+impl BlockScan {
+    /// Goes on with `bytes`, which start with the block's first frame. Returns the length of all
+    /// frames of the block; none if it is not complete.
+    fn advance(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+        let first = FrameHead::parse(bytes);
+        loop {
+            let rest = bytes.get(self.length..).unwrap_or_default();
+            let (Some(first), Some(head)) = (first, FrameHead::parse(rest)) else {
                 return Ok(None);
             };
-            let payload = frame.get(FrameHead::SIZE..).unwrap_or_default();
-            content.put_slice(fragment(next, payload).ok_or(Malformed)?);
-            if next.flags & END_HEADERS != 0 {
-                return Ok(Some(Self {
-                    head,
-                    content: content.freeze(),
-                    frames_length: bytes.len().saturating_sub(after.len()),
-                }));
+            let expected = if self.frames == 0 {
+                HEADERS
+            } else {
+                CONTINUATION
+            };
+            if head.kind != expected
+                || head.stream != first.stream
+                || head.length > MAX_PAYLOAD
+                || self.frames >= MAX_FRAMES
+            {
+                return Err(Malformed);
             }
-            rest = after;
-            match FrameHead::parse(rest) {
-                None => return Ok(None),
-                Some(found) if found.kind != CONTINUATION || found.stream != head.stream => {
-                    return Err(Malformed);
-                }
-                Some(found) => next = found,
+            if rest.len() < head.frame_length() {
+                return Ok(None);
+            }
+            self.length = self.length.saturating_add(head.frame_length());
+            self.frames += 1;
+            if head.flags & END_HEADERS != 0 {
+                return Ok(Some(self.length));
             }
         }
-        Err(Malformed)
     }
+}
+
+/// The header block that these frames carry, and its first head; none if a padding is longer than
+/// its frame.
+fn join_fragments(frames: &[u8]) -> Option<(FrameHead, Cow<'_, [u8]>)> {
+    let first = FrameHead::parse(frames)?;
+    let mut block = Cow::Borrowed([].as_slice());
+    let mut rest = frames;
+    while let Some(head) = FrameHead::parse(rest) {
+        let (frame, after) = rest.split_at_checked(head.frame_length())?;
+        let part = fragment(head, frame.get(FrameHead::SIZE..)?)?;
+        match block.is_empty() {
+            true => block = Cow::Borrowed(part),
+            false => block.to_mut().extend_from_slice(part),
+        }
+        rest = after;
+    }
+    Some((first, block))
 }
 
 impl FrameHead {
-    /// Writes a header block in frames of its own, without padding and priority, which mean nothing to
-    /// the HTTP/2 library.
+    /// Writes a header block in frames of its own, without padding and priority, which mean nothing
+    /// to the HTTP/2 library.
     fn write(self, block: &[u8], out: &mut BytesMut) {
         let mut kind = HEADERS;
         let mut flags = self.flags & END_STREAM;
@@ -247,9 +295,6 @@ impl FrameHead {
 
 /// The part of a header block that a frame carries; none if its padding is longer than the frame.
 fn fragment(head: FrameHead, payload: &[u8]) -> Option<&[u8]> {
-    if head.length > MAX_PAYLOAD {
-        return None;
-    }
     if head.kind != HEADERS || head.flags & (PADDED | PRIORITY) == 0 {
         return Some(payload);
     }
@@ -268,9 +313,14 @@ fn fragment(head: FrameHead, payload: &[u8]) -> Option<&[u8]> {
 /// Bytes of a stream's priority in HEADERS.
 const PRIORITY_LENGTH: usize = 5;
 
-/// The most frames of one header block, and so 1 MiB of it are held. The HTTP/2 library ends a
-/// connection that sends more, by its own bounds.
-const MAX_FRAMES: usize = 64;
+/// The most frames of one header block: as many as h2 takes, which is HEADERS, a quarter more
+/// CONTINUATION than a header list of the largest size needs, and a last one. It ends a connection
+/// that sends more.
+const MAX_FRAMES: usize = 2 + MAX_HEADER_LIST as usize / MAX_PAYLOAD * 5 / 4;
+
+/// A frame that h2 ends a connection for, as it does for what was withheld from it: CONTINUATION
+/// without HEADERS.
+const LONE_CONTINUATION: &[u8] = b"\0\0\0\x09\x04\0\0\0\x01";
 
 #[cfg(test)]
 #[path = "inbound_tests.rs"]

@@ -1,7 +1,7 @@
 //! What the HTTP/2 library sends, frame by frame: by which error it ends streams and connections.
 //!
-//! The library refuses malformed requests itself, before any service is called, and reports that to nobody but the
-//! client. The frame that does so passes here.
+//! The library refuses malformed requests itself, before any service is called, and reports that to
+//! nobody but the client. The frame that does so passes here.
 
 use super::frame::{FrameHead, GOAWAY, RST_STREAM};
 use crate::event::ProtocolError;
@@ -55,7 +55,7 @@ impl Outbound {
         }
         if wanted > FrameHead::SIZE
             && let Some(code) = collected.last_chunk()
-            && let Some(error) = ProtocolError::from_http2(u32::from_be_bytes(*code))
+            && let Some(error) = reported(head.kind, u32::from_be_bytes(*code))
         {
             report(error);
         }
@@ -74,6 +74,17 @@ fn code_length(head: FrameHead) -> usize {
     };
     if head.length < length { 0 } else { length }
 }
+
+/// The error that a frame reports. `STREAM_CLOSED` of a stream is none: the call was answered
+/// before the client had sent all of it.
+const fn reported(kind: u8, code: u32) -> Option<ProtocolError> {
+    match (kind, code) {
+        (RST_STREAM, STREAM_CLOSED) => None,
+        _ => ProtocolError::from_http2(code),
+    }
+}
+
+const STREAM_CLOSED: u32 = 5;
 
 /// A GOAWAY as far as its error code.
 const LONGEST: usize = FrameHead::SIZE + 8;
@@ -101,6 +112,7 @@ mod tests {
             // Answered before the request was read, and cancelled: no errors.
             frame(RST_STREAM, &[0; 4]),
             frame(RST_STREAM, &[0, 0, 0, 8]),
+            frame(RST_STREAM, &[0, 0, 0, 5]),
             frame(GOAWAY, b"\0\0\0\x05\0\0\0\x0btoo many of something"),
             frame(GOAWAY, &[0; 8]),
             frame(RST_STREAM, &[0, 0, 0, 7]),

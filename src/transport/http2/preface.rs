@@ -13,9 +13,8 @@ pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Reads the preface.
 ///
-/// # Errors
-/// If something else comes, or the connection ends first. One that ends without having sent anything, as a
-/// port probe does, is no protocol error.
+/// # Errors If something else comes, or the connection ends first. One that ends without having
+/// sent anything, as a port probe does, is no protocol error.
 pub(super) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(), PrefaceError> {
     let mut buffer = [0; PREFACE.len()];
     let mut length = 0_usize;
@@ -29,7 +28,7 @@ pub(super) async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> Result<(), Pre
         if ended && received.is_empty() {
             return Err(PrefaceError::Closed);
         }
-        if ended || !PREFACE.starts_with(received) {
+        if ended || !PREFACE.starts_with(received) && !is_undecided(received) {
             return Err(PrefaceError::Refused(classify(received)));
         }
     }
@@ -50,6 +49,12 @@ pub(in super::super) enum PrefaceError {
     Refused(ProtocolError),
 }
 
+/// Whether more bytes could give another protocol a name.
+fn is_undecided(received: &[u8]) -> bool {
+    let could_be = PROXY_V2.starts_with(received) || received.iter().all(u8::is_ascii_uppercase);
+    could_be && received.len() < PREFACE.len()
+}
+
 fn classify(received: &[u8]) -> ProtocolError {
     let method = received
         .iter()
@@ -58,6 +63,8 @@ fn classify(received: &[u8]) -> ProtocolError {
     match received {
         // A TLS handshake record, of any version.
         [0x16] | [0x16, 0x03, ..] => ProtocolError::Tls,
+        [b'P', b'R', b'O', b'X', b'Y', b' ', ..] => ProtocolError::ProxyProtocol,
+        _ if received.starts_with(PROXY_V2) => ProtocolError::ProxyProtocol,
         // A preface that goes wrong later starts with a method too.
         [b'P', b'R', b'I', ..] => ProtocolError::BadPreface,
         _ if method >= SHORTEST_METHOD && received.get(method) == Some(&b' ') => {
@@ -67,7 +74,8 @@ fn classify(received: &[u8]) -> ProtocolError {
     }
 }
 
-/// Tells an HTTP/1 client in its own protocol why the connection ends. The client may be a person with curl.
+/// Tells an HTTP/1 client in its own protocol why the connection ends. The client may be a person
+/// with curl.
 pub(super) async fn answer_http1<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
     let answer = async {
         let answer = format!(
@@ -84,6 +92,9 @@ pub(super) async fn answer_http1<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut
     // The client may be gone, or slow; either way the connection ends now.
     let _answered = timeout(ANSWER_TIMEOUT, answer).await;
 }
+
+/// What the second version of the PROXY protocol starts with.
+const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 
 /// `GET`, `PUT`.
 const SHORTEST_METHOD: usize = 3;
@@ -109,15 +120,19 @@ mod tests {
 
     #[tokio::test]
     async fn other_protocols_are_recognized() {
-        use ProtocolError::{BadPreface, Http1, Tls};
+        use ProtocolError::{BadPreface, Http1, ProxyProtocol, Tls};
         for (sent, expected) in [
             (b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".as_slice(), Http1),
             (b"POST /envoy.service.ratelimit.v3", Http1),
+            (b"PROXY TCP4 127.0.0.1 127.0.0.1 1 2\r\n", ProxyProtocol),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c", ProxyProtocol),
+            (b"\r\n\r\nhello", BadPreface),
             (b"\x16\x03\x01\x02\x00\x01\x00", Tls),
             (b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n", BadPreface),
             (b"PRI * HTTP", BadPreface),
             (b"*1\r\n$4\r\nPING\r\n", BadPreface),
             (b"GETTING", BadPreface),
+            (b"ONLYLETTERSANDNOTHINGELSE", BadPreface),
             (b"\0", BadPreface),
         ] {
             let refused = read_all(sent).await.unwrap_err();
@@ -134,6 +149,18 @@ mod tests {
         let mut rest = sent.as_mut_slice() as &[u8];
         read(&mut rest).await.unwrap();
         assert_eq!(rest, b"frames");
+    }
+
+    #[tokio::test]
+    async fn a_method_that_comes_in_pieces_is_recognized() {
+        for cut in 1..4 {
+            let (first, second) = b"GET / HTTP/1.1\r\n\r\n".split_at(cut);
+            let refused = read(&mut first.chain(second)).await.unwrap_err();
+            assert!(
+                matches!(refused, PrefaceError::Refused(ProtocolError::Http1)),
+                "{cut}: {refused}"
+            );
+        }
     }
 
     #[tokio::test]

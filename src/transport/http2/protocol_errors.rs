@@ -13,7 +13,8 @@ use crate::model::Peer;
 pub(in super::super) struct ProtocolErrors([AtomicU64; ProtocolError::ALL.len()]);
 
 impl ProtocolErrors {
-    /// Counts an error of `peer`, and logs it unless one of its kind was logged less than a minute ago.
+    /// Counts an error of `peer`, and logs it unless one of its kind was logged less than a minute
+    /// ago.
     pub(in super::super) fn report(
         &self,
         error: ProtocolError,

@@ -11,8 +11,8 @@ use super::outbound::Outbound;
 use super::preface::PREFACE;
 use crate::event::ProtocolError;
 
-/// A byte stream on which the HTTP/2 library sees no `:authority` that it would refuse, and from which its own
-/// errors are reported to `R`.
+/// A byte stream on which the HTTP/2 library sees no `:authority` that it would refuse, and from
+/// which its own errors are reported to `R`.
 #[derive(Debug)]
 pub(in super::super) struct CheckedStream<S, R> {
     stream: S,
@@ -50,6 +50,9 @@ impl<S: AsyncRead + Unpin, R: Unpin> AsyncRead for CheckedStream<S, R> {
                 buffer.put_slice(&inbound.take_ready(buffer.remaining()));
                 return Poll::Ready(Ok(()));
             }
+            if inbound.has_ended() {
+                return Poll::Ready(Ok(()));
+            }
             let before = buffer.filled().len();
             ready!(Pin::new(&mut *stream).poll_read(context, buffer))?;
             let read = buffer.filled().get(before..).unwrap_or_default();
@@ -60,7 +63,7 @@ impl<S: AsyncRead + Unpin, R: Unpin> AsyncRead for CheckedStream<S, R> {
                 }
                 return Poll::Ready(Ok(()));
             }
-            let passed = inbound.accept(read)?;
+            let passed = inbound.accept(read);
             buffer.set_filled(before.saturating_add(passed));
             if passed > 0 {
                 return Poll::Ready(Ok(()));

@@ -1,4 +1,5 @@
-//! The whole stream under the real HTTP/2 library: what a service gets of random valid requests, however they are encoded.
+//! The whole stream under the real HTTP/2 library: what a service gets of random valid requests,
+//! however they are encoded.
 
 use bytes::{BufMut, BytesMut};
 use http::Request;
@@ -14,7 +15,7 @@ use super::huffman::tests::encode;
 struct Call {
     authority: Option<Text>,
     headers: Vec<(usize, Text)>,
-    /// The block is split after so many bytes.
+    /// Where the block is split, in bytes.
     split: usize,
 }
 
@@ -218,5 +219,32 @@ proptest! {
                 prop_assert_eq!(got, sent);
             }
         }
+    }
+}
+
+/// h2 takes as many frames for a block as are held here, and ends the connection for one more.
+#[tokio::test]
+async fn a_block_has_as_many_frames_as_the_library_takes() {
+    for (frames, is_taken) in [(82, true), (83, false)] {
+        let mut sent = BytesMut::new();
+        frame(4, 0, 0, b"", &mut sent);
+        frame(HEADERS, END_STREAM, 1, b"\x83\x86\x84", &mut sent);
+        for _ in 0..frames - 2 {
+            frame(CONTINUATION, 0, 1, b"", &mut sent);
+        }
+        frame(CONTINUATION, END_HEADERS, 1, b"\x41\x03a|b", &mut sent);
+        let (mut client, server) = tokio::io::duplex(1 << 16);
+        client.write_all(&sent).await.unwrap();
+        let stream = CheckedStream::new(server, |_| {});
+        let mut builder = h2::server::Builder::new();
+        builder.max_header_list_size(super::MAX_HEADER_LIST);
+        let mut connection = builder.handshake::<_, bytes::Bytes>(stream).await.unwrap();
+        let accepted = connection.accept().await.unwrap();
+        let authority = accepted.ok().map(|(request, _)| request.uri().to_string());
+        assert_eq!(
+            authority.as_deref(),
+            is_taken.then_some("http://-/"),
+            "{frames}"
+        );
     }
 }
