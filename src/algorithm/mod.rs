@@ -174,7 +174,8 @@ pub fn report(
         over,
         remaining: u32::try_from(left).unwrap_or(u32::MAX),
         counted: used,
-        // A counter that keys share rounds up, so a query may find no room for its own hits alone.
+        // The state at hand may have room for a check that is over: a counter that keys share rounds
+        // up, and a bucket that is asked twice at two rates was judged as refilled at the other one.
         reset_millis: at
             .as_millis()
             .saturating_sub(now.as_millis())

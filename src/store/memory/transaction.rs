@@ -15,7 +15,7 @@ use super::fingerprint::Fingerprint;
 use super::shard::{Shard, Spot, is_ignored};
 use super::state::State;
 use super::verdict::{Judgement, Moment};
-use crate::algorithm::{Counter, apply, is_over, lands};
+use crate::algorithm::{Counter, apply, comes_back, is_over, lands};
 use crate::clock::Timestamp;
 use crate::model::{Check, Decision, Hits, Role, Verdicts, denies};
 
@@ -170,10 +170,11 @@ impl<'a> Transaction<'a> {
     }
 }
 
-/// Hits of other checks on the counter of this one that are not charged since the query is denied,
+/// Hits of other checks on the counter of this one that are not charged because the query is denied,
 /// and that the same query needs room for when it comes again: those before it that passed. If it is
 /// a plain check, which has to pass for the query to pass, also other plain ones, be they over or
-/// after it; after a peek nothing needs room.
+/// after it; after a peek nothing needs room. Hits that are charged anyway are counted already, and
+/// hits that are never charged (`debt` on a bucket without refill) need no room.
 fn beside(checks: &[Check], steps: &[Step], index: usize) -> u64 {
     let (Some(own), Some(step)) = (checks.get(index), steps.get(index)) else {
         return 0;
@@ -194,9 +195,6 @@ fn beside(checks: &[Check], steps: &[Step], index: usize) -> u64 {
         .filter(|(at, (check, step))| {
             (is_plain(own) && is_plain(check)) || (*at < index && !step.over)
         })
-        .filter_map(|(_, (check, _))| match check.hits {
-            Hits::Charge(hits) if !lands(&check.quota, check.hits, false, true) => Some(hits),
-            Hits::Charge(_) | Hits::Peek | Hits::Refund(_) => None,
-        })
+        .map(|(_, (check, _))| comes_back(&check.quota, check.hits, false))
         .fold(0, u64::saturating_add)
 }

@@ -143,10 +143,10 @@ local function trial(state, key, before)
   return copy
 end
 
--- Hits of other checks of the same key that are not charged since the query is denied, and that the
--- same query needs room for when it comes again: of those before it that passed. If it is a plain
--- check, which has to pass for the query to pass, also of other plain ones, be they over or after
--- it; after a peek nothing needs room.
+-- Hits of other checks of the same key that are not charged because the query is denied, and that
+-- the same query needs room for when it comes again: of those before it that passed. If it is a
+-- plain check, which has to pass for the query to pass, also of other plain ones, be they over or
+-- after it; after a peek nothing needs room.
 local function beside(index, checks)
   local key, plain, sum = keys[index], roles[index] == 0, 0
   local last = acts[index] == 0 and index - 1 or checks
@@ -181,7 +181,9 @@ local function settle(state, act, hits, most, room, limit, burst, over, denied)
   end
   local flags, reset = 0
   if over and room >= 0 then
-    flags, reset = 1, algorithm.falls_to(state, room, limit, burst)
+    -- Later than now even if there is room: a bucket that is asked twice at two rates was judged as
+    -- refilled at the other one.
+    flags, reset = 1, max(algorithm.falls_to(state, room, limit, burst), now + 1)
   elseif over then
     flags, reset = 3, algorithm.window_passes_at(state)
   else

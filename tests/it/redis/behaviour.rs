@@ -193,6 +193,50 @@ pub(super) fn a_thousand_queries_in_one_call_are_decided_one_by_one(
     }
 }
 
+/// Each query asks for one bucket at two limits, as when requests override them.
+pub(super) fn checks_of_one_bucket_at_two_limits_report_a_wait(runtime: &Runtime, redis: &Redis) {
+    let both = Both::new(runtime, redis);
+    let bucket = |user, (limit, burst, unit), denied_hits, hits| {
+        let quota = quota(Algorithm::TokenBucket, limit, (1, unit), denied_hits);
+        check(user, quota.with_burst(burst).unwrap(), Hits::Charge(hits))
+    };
+    let (free, debt) = (DeniedHits::Free, DeniedHits::Debt);
+    let (second, minute) = (Unit::Second, Unit::Minute);
+    let wait = |decision: &Decision| -> Vec<(bool, bool, u64)> {
+        let verdicts = decision.verdicts.iter();
+        let told = verdicts.map(|verdict| (verdict.over, verdict.never, verdict.reset_millis));
+        told.collect()
+    };
+
+    // A debt is never charged to a bucket without refill, so its hits need no room.
+    both.ask(&[bucket("ann", (1, 1, second), debt, 1)], START);
+    let query = [
+        bucket("other", (1, 1, second), free, 1),
+        bucket("ann", (0, 1, second), debt, 1),
+        bucket("ann", (1, 1, second), debt, 3),
+    ];
+    let told = [(false, false, 0), (true, true, 1_000), (true, false, 4_000)];
+    assert_eq!(wait(&both.ask(&query, START)), told);
+
+    both.ask(&[bucket("bob", (2, 2, second), debt, 7)], START);
+    let query = [
+        bucket("bob", (2, 2, second), free, 2),
+        bucket("bob", (0, 2, second), debt, 1),
+    ];
+    let told = [(true, false, 3_500), (true, true, 1_000)];
+    assert_eq!(wait(&both.ask(&query, START)), told);
+
+    // The first check's rate has refilled nothing, so the second one is over. At its own rate there
+    // is room for both.
+    both.ask(&[bucket("cid", (100, 100, minute), debt, 50)], START);
+    let query = [
+        bucket("cid", (1, 100, minute), free, 1),
+        bucket("cid", (100, 100, minute), free, 50),
+    ];
+    let told = [(false, false, 2_997_000), (true, false, 1)];
+    assert_eq!(wait(&both.ask(&query, START + 3_000)), told);
+}
+
 pub(super) fn what_was_given_back_leaves_no_key(runtime: &Runtime, redis: &Redis) {
     let both = Both::new(runtime, redis);
     for algorithm in Algorithm::ALL {
@@ -406,13 +450,14 @@ impl<'a> Both<'a> {
         }
     }
 
-    fn ask(&self, checks: &[Check], now: u64) {
+    fn ask(&self, checks: &[Check], now: u64) -> Decision {
         let now = memory_time(&self.memory, now);
         let own = self.memory.decide(checks, true, now);
         let shared = self
             .runtime
             .block_on(self.redis.ask(checks, now.as_millis()));
         assert_same(&shared, &own, checks);
+        shared
     }
 }
 

@@ -75,6 +75,7 @@ on_each_server! {
     behaviour::a_state_of_a_newer_version_is_never_charged,
     behaviour::a_stranger_without_expiry_is_given_one,
     behaviour::a_thousand_queries_in_one_call_are_decided_one_by_one,
+    behaviour::checks_of_one_bucket_at_two_limits_report_a_wait,
     behaviour::huge_charges_are_counted_apart,
     behaviour::keys_live_as_long_as_their_state,
     behaviour::the_servers_clock_decides,

@@ -34,7 +34,9 @@ pub(super) fn buckets_are_decided_as_in_memory(runtime: &Runtime, redis: &Redis)
     run(runtime, redis, 200, vec![Algorithm::TokenBucket]);
 }
 
+/// As many histories as `PROPTEST_CASES` says, if those are more.
 fn run(runtime: &Runtime, redis: &Redis, cases: u32, algorithms: Vec<Algorithm>) {
+    let cases = cases.max(ProptestConfig::default().cases);
     let mut runner = TestRunner::new(ProptestConfig {
         failure_persistence: None,
         ..ProptestConfig::with_cases(cases)

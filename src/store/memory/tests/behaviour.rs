@@ -87,6 +87,58 @@ fn a_twin_that_was_denied_waits_for_room_for_both() {
 }
 
 #[test]
+fn checks_of_one_bucket_at_two_limits_report_a_wait() {
+    let bucket = |(limit, burst, unit), denied_hits, hits| {
+        let quota = quota(Algorithm::TokenBucket, limit, (1, unit), denied_hits);
+        check("ann", quota.with_burst(burst).unwrap(), Hits::Charge(hits))
+    };
+    let (free, debt) = (DeniedHits::Free, DeniedHits::Debt);
+    let (second, minute) = (Unit::Second, Unit::Minute);
+    let cases = [
+        // A debt is never charged to a bucket without refill, so its hits need no room.
+        (
+            bucket((1, 1, second), debt, 1),
+            0,
+            [
+                bucket((0, 1, second), debt, 1),
+                bucket((1, 1, second), debt, 3),
+            ],
+            [(true, true, 1_000), (true, false, 4_000)],
+        ),
+        (
+            bucket((2, 2, second), debt, 7),
+            0,
+            [
+                bucket((2, 2, second), free, 2),
+                bucket((0, 2, second), debt, 1),
+            ],
+            [(true, false, 3_500), (true, true, 1_000)],
+        ),
+        // The first check's rate has refilled nothing, so the second one is over. At its own rate
+        // there is room for both.
+        (
+            bucket((100, 100, minute), debt, 50),
+            3_000,
+            [
+                bucket((1, 100, minute), free, 1),
+                bucket((100, 100, minute), free, 50),
+            ],
+            [(false, false, 2_997_000), (true, false, 1)],
+        ),
+    ];
+    for (charged, now, query, expected) in cases {
+        let store = store(10);
+        ask(&store, &charged, 0);
+        let decision = store.decide(&query, true, at(now));
+        let verdicts = decision.verdicts.iter();
+        let told: Vec<_> = verdicts
+            .map(|verdict| (verdict.over, verdict.never, verdict.reset_millis))
+            .collect();
+        assert_eq!(told, expected, "{query:#?}");
+    }
+}
+
+#[test]
 fn charged_counts_every_key_of_a_denied_query() {
     let store = store(1_000);
     let charged = |user, limit| {
