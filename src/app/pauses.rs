@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::policies::{Found, LoadedPolicies};
 use crate::clock::{Clock, Timestamp};
@@ -27,7 +28,7 @@ fn reload(files: &[(String, String)]) -> Counts {
     write(name, &format!("{text}# changed\n"));
     let ((), counts) = counted(|| {
         let new = load(&settings, Some(&old));
-        // As for the log of a server.
+        // As for the log of a server, which compares only if there is one.
         let was = old.written.compile().unwrap();
         let is = new.written.compile().unwrap();
         assert!(diff(&was.domains, &is.domains).is_empty());
@@ -44,7 +45,7 @@ fn load(settings: &Settings, old: Option<&LoadedPolicies>) -> LoadedPolicies {
         .with(settings.policy_defaults())
         .unwrap();
     let clock = Clock::manual(Timestamp::from_millis(0));
-    let before = old.map(|old| &old.written);
+    let before = old.map(|old| Arc::new(old.written.clone()));
     LoadedPolicies::new(written, Path::new("."), before, &Silence, &clock).unwrap()
 }
 

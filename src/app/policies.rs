@@ -95,7 +95,7 @@ pub(super) struct LoadedPolicies {
     pub(super) status: PolicyStatus,
     pub(super) warnings: Report,
     pub(super) written: Written,
-    pub(super) changes: Changes,
+    pub(super) comparison: Option<Comparison>,
 }
 
 impl LoadedPolicies {
@@ -110,21 +110,17 @@ impl LoadedPolicies {
         Self::new(written, &settings.policies.path, None, meters, clock)
     }
 
-    /// Compiles and indexes what was `written` under `path`, and compares it with what there was
-    /// `before`.
+    /// Compiles and indexes what was `written` under `path`. The comparison with what there was `before`
+    /// is left for later.
     pub(super) fn new(
         written: Written,
         path: &Path,
-        before: Option<&Written>,
+        before: Option<Arc<Written>>,
         meters: &dyn Meters,
         clock: &Clock,
     ) -> Result<Self, LoadError> {
         let compiled = written.compile().map_err(LoadError::Refused)?;
-        let before = before.filter(|before| !before.is(&written));
-        let changes = before.map_or_else(Changes::default, |before| {
-            Changes::between(before, &compiled.domains)
-        });
-        let policies = Policies::new(compiled.domains, meters);
+        let policies = Policies::of(&compiled.domains, meters);
         let status = PolicyStatus {
             path: path.display().to_string(),
             hash: Fingerprint::below(path, &written.files).to_string(),
@@ -134,14 +130,24 @@ impl LoadedPolicies {
             rules: policies.rule_count(),
             refused: None,
         };
+        let before = before.filter(|before| !before.is(&written));
+        let after = compiled.domains;
         Ok(Self {
             policies,
             status,
             warnings: compiled.warnings,
             written,
-            changes,
+            comparison: before.map(|before| Comparison { before, after }),
         })
     }
+}
+
+/// What it takes to say what new policies change. The old rules have to be compiled for that, which takes
+/// as long as to compile the new ones: so it is done once these are in force.
+#[derive(Debug)]
+pub(super) struct Comparison {
+    before: Arc<Written>,
+    after: Vec<DomainSpec>,
 }
 
 /// What new policies change, for the log.
@@ -153,19 +159,19 @@ pub(super) struct Changes {
     pub(super) more: usize,
 }
 
-impl Changes {
-    /// None if nobody would read them: the old rules have to be compiled for it.
-    fn between(before: &Written, after: &[DomainSpec]) -> Self {
+impl Comparison {
+    /// The changes; none if nobody would read them.
+    pub(super) fn changes(self) -> Changes {
         if !tracing::enabled!(Level::INFO) {
-            return Self::default();
+            return Changes::default();
         }
-        let Ok(before) = before.compile() else {
-            return Self::default();
+        let Ok(before) = self.before.compile() else {
+            return Changes::default();
         };
-        let mut first = diff(&before.domains, after);
+        let mut first = diff(&before.domains, &self.after);
         let more = first.len().saturating_sub(MOST_CHANGES);
         first.truncate(MOST_CHANGES);
-        Self { first, more }
+        Changes { first, more }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Reloads, beside whatever else there is to do.
 //!
 //! One that follows a change of files works in short slices, so that no query waits for it, and takes
-//! four times as long. One that an operator asks for (SIGHUP) is the emergency switch: it works at
+//! at least twice as long. One that an operator asks for (SIGHUP) is the emergency switch: it works at
 //! full speed and waits for no other kind, and what that other one has read by then is not taken.
 
 use std::sync::Arc;

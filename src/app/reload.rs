@@ -13,7 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 use tracing::{debug, error, info, warn};
 
 use super::configure;
-use super::policies::{Found, LoadError, LoadedPolicies, Written};
+use super::policies::{Comparison, Found, LoadError, LoadedPolicies, Written};
 use crate::admin::{Status, brief};
 use crate::config::settings::{Loaded, SettingChange, Settings};
 use crate::event::{Events, Reloaded};
@@ -186,7 +186,7 @@ impl Reloader {
         LoadedPolicies::new(
             written?,
             &self.settings.load().policies.path,
-            Some(&self.in_force.load()),
+            Some(self.in_force.load_full()),
             &*self.telemetry,
             self.pipeline.clock(),
         )
@@ -205,7 +205,7 @@ impl Reloader {
             status,
             warnings,
             written,
-            changes,
+            comparison,
         } = loaded;
         let old = {
             let Some(_held) = self.in_turn(turn) else {
@@ -222,6 +222,7 @@ impl Reloader {
             hash = status.hash,
             "policies reloaded"
         );
+        let changes = comparison.map(Comparison::changes).unwrap_or_default();
         for change in &changes.first {
             info!("{change}");
         }

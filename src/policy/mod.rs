@@ -39,9 +39,17 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// Indexes what `config` checked; `meters` numbers the rules.
+    /// As [`Policies::of`], for a caller who has no further use for `specs`.
     #[must_use]
     pub fn new(specs: Vec<DomainSpec>, meters: &dyn Meters) -> Self {
+        let policies = Self::of(&specs, meters);
+        drop(specs);
+        policies
+    }
+
+    /// Indexes what `config` checked; `meters` numbers the rules.
+    #[must_use]
+    pub fn of(specs: &[DomainSpec], meters: &dyn Meters) -> Self {
         let mut policies = Self {
             unknown_domain: meters.domain(UNKNOWN_DOMAIN),
             unknown_domain_meter: meters.rule(UNKNOWN_DOMAIN, UNMATCHED),
@@ -142,10 +150,10 @@ pub struct Domain {
 }
 
 impl Domain {
-    fn new(spec: DomainSpec, meters: &dyn Meters, rules: &mut usize) -> Self {
-        let mut root = Level::new(spec.descriptors);
+    fn new(spec: &DomainSpec, meters: &dyn Meters, rules: &mut usize) -> Self {
+        let mut root = Level::new(&spec.descriptors);
         let mut has_replaces = false;
-        let name: Box<str> = spec.name.into();
+        let name: Box<str> = spec.name.as_str().into();
         for_each_rule_mut(&mut root, &mut |rule| {
             *rules = rules.saturating_add(1);
             has_replaces |= !rule.replaces.is_empty();
@@ -160,7 +168,7 @@ impl Domain {
             shadow_mode: spec.shadow_mode,
             override_denied_hits: spec.override_denied_hits,
             override_on_store_failure: spec.override_on_store_failure,
-            colocate_by: spec.colocate_by,
+            colocate_by: spec.colocate_by.clone(),
             has_replaces,
         }
     }

@@ -30,15 +30,15 @@ pub struct Node {
 }
 
 impl Node {
-    pub(super) fn new(spec: DescriptorSpec) -> Self {
+    pub(super) fn new(spec: &DescriptorSpec) -> Self {
         Self {
             key: Pattern::new(&spec.key),
             value: spec.value.as_deref().map(Pattern::new),
             share_threshold: spec.share_threshold,
             value_to_metric: spec.value_to_metric,
             detailed_metric: spec.detailed_metric,
-            rule: spec.rule,
-            children: Level::new(spec.descriptors),
+            rule: spec.rule.clone(),
+            children: Level::new(&spec.descriptors),
             _pause: PauseOnDrop,
         }
     }
@@ -94,8 +94,8 @@ pub(super) struct Level {
 }
 
 impl Level {
-    pub(super) fn new(specs: Vec<DescriptorSpec>) -> Self {
-        let mut level = Self::with_room_for(&specs);
+    pub(super) fn new(specs: &[DescriptorSpec]) -> Self {
+        let mut level = Self::with_room_for(specs);
         for (place, spec) in (0_u32..).zip(specs) {
             pace::step(2);
             let node = Node::new(spec);
