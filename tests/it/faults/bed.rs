@@ -74,15 +74,18 @@ impl Bed {
         }
     }
 
-    /// Until Envoy has connected to all and calls no longer fail.
+    /// Until Envoy has connected to all and calls no longer fail. On a busy machine some always take
+    /// longer than Envoy's 20 ms; there it is enough that most are decided.
     async fn warm_up(&self) {
-        for _ in 0..100 {
+        for round in 0..100 {
             let before = self.counts().await;
             let load = self.load();
             passes(WARM_UP).await;
             load.stop();
             let after = self.counts().await;
-            if after.error == before.error && after.ok > before.ok {
+            let (failed, passed) = (after.error - before.error, after.ok - before.ok);
+            let tolerated = if round < QUIET_ROUNDS { 0 } else { passed / 2 };
+            if passed > 0 && failed <= tolerated {
                 return;
             }
         }
@@ -140,3 +143,6 @@ pub(super) fn watch(fleet: &[Tollgate]) -> Watch {
 const RATE: u32 = 1_000;
 
 const WARM_UP: Duration = Duration::from_millis(300);
+
+/// Rounds of the warm-up in which no call may fail: enough for a machine that has nothing else to do.
+const QUIET_ROUNDS: u32 = 20;

@@ -79,7 +79,7 @@ pub(super) fn judge(pairs: &[Pair], length: &Length) -> Result<(), String> {
     type Counter = fn(&Run) -> u64;
     let (control, faulted): (Vec<&Run>, Vec<&Run>) = pairs.iter().map(|(c, f)| (c, f)).unzip();
     let of = |runs: &[&Run], what: Counter| median(runs.iter().map(|run| what(run)));
-    let forgiven = length.forgiven(of(&faulted, |run| run.requests));
+    let requests = of(&faulted, |run| run.requests);
     let mut wrong = Vec::new();
     let counters: [(&str, Counter); 2] = [
         ("error", |run| run.counts.error),
@@ -87,6 +87,7 @@ pub(super) fn judge(pairs: &[Pair], length: &Length) -> Result<(), String> {
     ];
     for (name, count) in counters {
         let (without, with) = (of(&control, count), of(&faulted, count));
+        let forgiven = length.forgiven(requests, without);
         if with > without + forgiven {
             wrong.push(format!(
                 "{name} is {with} with the fault, {without} without, and {forgiven} more are forgiven"
@@ -206,6 +207,9 @@ mod tests {
         assert!(error.contains("failure_mode_allowed is 18"), "{error}");
         assert_eq!(judge(&[(run(400, 0), run(400, 5))], &SHORT), Ok(()));
         assert!(judge(&[(run(400, 0), run(400, 6))], &SHORT).is_err());
+        // On a busy machine calls fail without a fault too.
+        assert_eq!(judge(&[(run(400, 90), run(400, 185))], &SHORT), Ok(()));
+        assert!(judge(&[(run(400, 90), run(400, 186))], &SHORT).is_err());
     }
 
     #[test]
