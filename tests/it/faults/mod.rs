@@ -45,8 +45,8 @@ struct Length {
     forgiven: u64,
     /// ... and how many at least.
     forgiven_at_least: u64,
-    /// How many more may pass undecided for each one that does without a fault. Where calls are late
-    /// for want of a core, two runs under the same load differ by as much as there are.
+    /// How many more may pass undecided for each one that does in the worst run without a fault. Where
+    /// calls are late for want of a core, two runs under the same load differ by as much as there are.
     forgiven_for_each: u64,
     /// From when Redis can serve again until every Tollgate uses it.
     recovery: Duration,

@@ -87,7 +87,8 @@ pub(super) fn judge(pairs: &[Pair], length: &Length) -> Result<(), String> {
     ];
     for (name, count) in counters {
         let (without, with) = (of(&control, count), of(&faulted, count));
-        let forgiven = length.forgiven(requests, without);
+        let noise = control.iter().map(|run| count(run)).max().unwrap_or(0);
+        let forgiven = length.forgiven(requests, noise);
         if with > without + forgiven {
             wrong.push(format!(
                 "{name} is {with} with the fault, {without} without, and {forgiven} more are forgiven"
@@ -210,6 +211,11 @@ mod tests {
         // On a busy machine calls fail without a fault too.
         assert_eq!(judge(&[(run(400, 90), run(400, 185))], &SHORT), Ok(()));
         assert!(judge(&[(run(400, 90), run(400, 186))], &SHORT).is_err());
+        let pair = |without, with| (run(400, without), run(400, with));
+        assert_eq!(
+            judge(&[pair(34, 126), pair(172, 120), pair(6, 3)], &SHORT),
+            Ok(())
+        );
     }
 
     #[test]
