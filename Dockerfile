@@ -4,7 +4,7 @@
 #   docker run --rm -p 8081:8081 -p 8080:8080 tollgate           # serves config/policies
 #   docker run --rm -p 8081:8081 -v ./my-policies:/etc/tollgate/policies:ro tollgate
 #
-# Its binary has no symbols (16 MB instead of 86). They come from the same build:
+# Its binary has no symbols (16 MB instead of 88). They come from the same build:
 #
 #   docker build --target symbols --output symbols .             # symbols/tollgate.debug
 #

@@ -71,8 +71,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Reads the command line. clap repeats what it does not understand, so where that holds control
-/// characters, what clap is told is the command line with these escaped.
+/// Reads the command line. clap repeats what it does not understand, so a command line that holds
+/// control characters is passed to clap with these escaped.
 fn parse() -> Result<Cli, ExitCode> {
     let arguments: Vec<OsString> = std::env::args_os().collect();
     let error = match Cli::try_parse_from(&arguments) {

@@ -1,4 +1,4 @@
-//! The domains of requests that no policy has, kept until somebody reports them.
+//! The domains of requests that no policy has, kept until they are reported.
 
 use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};

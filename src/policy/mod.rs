@@ -77,8 +77,8 @@ impl Policies {
         names
     }
 
-    /// What whoever asked for a `domain` that there is not may have meant: the nearest name, or some
-    /// of those that there are. For people, on one line.
+    /// Suggestions for a `domain` that does not exist: the nearest name, or some of the existing ones.
+    /// For people, on one line.
     #[must_use]
     pub fn domain_hint(&self, domain: &str) -> String {
         let known = self.domain_names();
@@ -278,7 +278,7 @@ fn for_each_rule_mut(level: &mut Level, visit: &mut impl FnMut(&mut Rule)) {
     }
 }
 
-/// Domains that are listed to somebody who named none of them; there may be thousands.
+/// The most domains that are suggested at once; there may be thousands.
 const MOST_LISTED: usize = 10;
 
 /// Rule name in metrics for descriptors without a rule. Parentheses: no descriptor path has them

@@ -2,7 +2,7 @@
 //!
 //! Without this, a path with a mistake in it would be found out by the first connection that needs
 //! the file, long after the start. What is read here is dropped again: passwords and certificates
-//! are read anew when they are used.
+//! are read again when they are used.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Read};

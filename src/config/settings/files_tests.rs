@@ -272,7 +272,7 @@ fn a_certificate_has_to_belong_to_its_key() {
 
 #[test]
 fn a_pipe_is_not_read() {
-    // Reading it here would wait for a writer, or take the password from whoever needs it.
+    // Reading it here would wait for a writer, or take the password from the process that needs it.
     let folder = Folder::new();
     let pipe = folder.path("pipe");
     let made = std::process::Command::new("mkfifo").arg(&pipe).status();

@@ -60,7 +60,7 @@ impl Settings {
         load(file, env.collect(), flags, Surroundings::Ignored)
     }
 
-    /// The same for whoever serves by them, or checks whether that could be done here. It reads the
+    /// The same, for commands that serve by the settings or check whether they could. It reads the
     /// files that settings name (passwords, certificates, keys, the token), so it may block.
     ///
     /// # Errors

@@ -73,7 +73,7 @@ fn problem(name: &str, variable: &Variable, settings: &Settings) -> Problem {
     }
 }
 
-/// What comes of ignoring a variable that somebody may rely on.
+/// The consequence of ignoring a variable that an operator may rely on.
 fn consequence(means: Means, settings: &Settings) -> Option<String> {
     let redis = &settings.store.redis;
     match (means, settings.store.kind) {
@@ -103,7 +103,7 @@ fn consequence(means: Means, settings: &Settings) -> Option<String> {
 enum Whose {
     /// envoyproxy/ratelimit's alone.
     Reference,
-    /// Others have it, too, but whoever sets it here most likely means the rate limit service.
+    /// Other programs have it too, but set here it most likely means the rate limit service.
     Likely,
     /// That of many programs.
     Anybody,

@@ -18,7 +18,7 @@ impl ServiceLinks {
     }
 
     /// Whether Kubernetes has set this variable. A bare number as `TOLLGATE_PORT` is never its work:
-    /// whoever wrote it means the port to listen on.
+    /// an operator wrote it, and means the port to listen on.
     pub(super) fn has(&self, name: &str, value: &str) -> bool {
         let known = || self.0.iter().any(|service| is_link(name, service));
         let own = name != OWN_PORT || value.parse::<u16>().is_err();

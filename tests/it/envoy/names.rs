@@ -88,18 +88,18 @@ impl Filters {
     fn c_core(&mut self, target: &str) {
         self.add(&json!({ "google_grpc": { "target_uri": target, "stat_prefix": "tollgate" } }));
     }
+
+    async fn start(self) -> Envoy {
+        let dir = TempDir::new().unwrap();
+        let routes = json!(self.routes);
+        let config = config::gateway(dir.path(), self.clusters, self.filters, routes);
+        Envoy::run(1, &config.to_string(), dir).await
+    }
 }
 
 async fn limits_hold(filters: Filters) {
-    let dir = TempDir::new().unwrap();
     let count = filters.filters.len();
-    let config = config::gateway(
-        dir.path(),
-        filters.clusters,
-        filters.filters,
-        json!(filters.routes),
-    );
-    let envoy = Envoy::run(1, &config.to_string(), dir).await;
+    let envoy = filters.start().await;
     for path in (0..count).map(|number| format!("/{number}")) {
         // Until its health check has passed and its connection is open, a filter fails closed. Such
         // a call may be charged all the same.
@@ -170,14 +170,7 @@ async fn http1_at_the_grpc_port_is_counted_and_logged() {
         cluster.remove("typed_extension_protocol_options");
         cluster.remove("health_checks");
     }
-    let dir = TempDir::new().unwrap();
-    let config = config::gateway(
-        dir.path(),
-        filters.clusters,
-        filters.filters,
-        json!(filters.routes),
-    );
-    let envoy = Envoy::run(1, &config.to_string(), dir).await;
+    let envoy = filters.start().await;
     assert_eq!(envoy.get("/0", &[]).await.status, 500, "it fails closed");
     let warning = tollgate
         .process

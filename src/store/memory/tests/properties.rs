@@ -117,7 +117,7 @@ fn retries_pass(
     now: u64,
 ) -> Result<(), TestCaseError> {
     let is_plain = |check: &Check| {
-        // What lands although it is denied changes the counts that others were told of.
+        // What lands although it is denied changes the counts that other verdicts reported.
         check.role == Role::default()
             && check.quota.denied_hits() == DeniedHits::Free
             && !matches!(check.hits, Hits::Refund(_))
