@@ -83,6 +83,9 @@ impl Overflow {
         quota: &Quota,
         now: Timestamp,
     ) -> Option<usize> {
+        if self.slots.is_empty() {
+            return None;
+        }
         let kind = Kind::of(quota);
         self.set(print).find(|&at| {
             self.slot(at)

@@ -156,7 +156,10 @@ impl Shard {
             denied: over,
             beside: 0,
         };
-        moment.tell(check, spot, &state, judgement)
+        let verdict = moment.tell(check, spot, &state, judgement);
+        moment.outlast(verdict, check, &state, || {
+            self.shared_wait(print, check, judgement, moment)
+        })
     }
 
     /// Whether the check is over the limit on its own.
@@ -186,6 +189,13 @@ impl Shard {
         self.note(spot, over);
         match (spot, self.state(spot)) {
             (Spot::Refused(until), _) => moment.refuse(check, until),
+            (Spot::Entry(at), Some(state)) => {
+                let verdict = moment.tell(check, spot, state, judgement);
+                moment.outlast(verdict, check, state, || {
+                    let print = self.table.print(at);
+                    print.map_or(0, |print| self.shared_wait(print, check, judgement, moment))
+                })
+            }
             (_, Some(state)) => moment.tell(check, spot, state, judgement),
             (_, None) => {
                 let fresh = State::fresh(&check.quota, moment.now);
@@ -405,6 +415,22 @@ impl Shard {
         if resized {
             self.publish();
         }
+    }
+
+    /// Milliseconds until there is room in the shared counter that a key may have been charged to.
+    fn shared_wait(
+        &self,
+        print: Fingerprint,
+        check: &Check,
+        judgement: Judgement,
+        moment: Moment,
+    ) -> u64 {
+        let live = self.overflow.find_live(print, &check.quota, moment.now);
+        let Some((at, state)) = live.and_then(|at| Some((at, self.overflow.state(at)?))) else {
+            return 0;
+        };
+        let verdict = moment.tell(check, Spot::Slot(at), state, judgement);
+        verdict.reset_millis
     }
 
     /// Counts a verdict that the table had no room for.

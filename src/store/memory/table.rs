@@ -70,6 +70,11 @@ impl Table {
         self.index.find(print.table, is_it).map(|&at| position(at))
     }
 
+    /// Whose entry it is.
+    pub(super) fn print(&self, at: usize) -> Option<Fingerprint> {
+        self.entries.get(at).map(|entry| entry.print)
+    }
+
     pub(super) fn state(&self, at: usize) -> Option<&State> {
         self.entries.get(at).map(|entry| &entry.state)
     }

@@ -2,7 +2,7 @@
 
 use super::shard::Spot;
 use super::state::State;
-use crate::algorithm::{LONGEST_WAIT_MILLIS, passes_at, report};
+use crate::algorithm::{Counter, LONGEST_WAIT_MILLIS, passes_at, report};
 use crate::clock::Timestamp;
 use crate::model::{Check, Hits, Source, Verdict};
 
@@ -48,6 +48,28 @@ impl Moment {
                 Spot::Entry(_) | Spot::Fresh => Source::Memory,
                 Spot::Refused(_) | Spot::Slot(_) => Source::Overflow,
             },
+            ..verdict
+        }
+    }
+
+    /// Makes the wait of a check that is over last for so many milliseconds as `shared` says, if the key's
+    /// own counter will have expired by then: the key is judged by the shared counter again.
+    pub(super) fn outlast(
+        self,
+        verdict: Verdict,
+        check: &Check,
+        own: &State,
+        shared: impl FnOnce() -> u64,
+    ) -> Verdict {
+        if !verdict.over || verdict.never {
+            return verdict;
+        }
+        let (wait, shared) = (verdict.reset_millis, shared());
+        if shared <= wait || own.falls_to(&check.quota, 0, self.now) > self.asked + wait {
+            return verdict;
+        }
+        Verdict {
+            reset_millis: shared,
             ..verdict
         }
     }

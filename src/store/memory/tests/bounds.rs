@@ -135,6 +135,26 @@ fn newcomers_that_keep_coming_leave_the_shared_counters_once_there_is_room() {
 }
 
 #[test]
+fn a_wait_lasts_until_the_shared_counter_of_the_key_has_room_too() {
+    for algorithm in Algorithm::ALL {
+        let rule = quota(algorithm, 6, (7, Unit::Second), DeniedHits::Free);
+        let store = store(1);
+        let own = |hits| check("own", rule, Hits::Charge(hits));
+        assert!(!ask(&store, &own(5), 0).over);
+        // The table is full; its only set of shared counters is everybody's.
+        let shared = ask(&store, &check("other", rule, Hits::Charge(5)), 700);
+        assert_eq!(shared.source, Source::Overflow);
+        let denied = ask(&store, &own(2), 700);
+        assert_eq!((denied.over, denied.source), (true, Source::Memory));
+        assert_eq!(denied, store.inspect(&own(2), at(700)), "{algorithm}");
+        let then = 700 + denied.reset_millis;
+        let too_early = store.inspect(&own(2), at(then - 1));
+        assert!(too_early.over, "{algorithm}: {denied:?} {too_early:?}");
+        assert!(!store.inspect(&own(2), at(then)).over, "{algorithm}");
+    }
+}
+
+#[test]
 fn a_slow_bucket_does_not_stop_one_that_refills_every_second() {
     let store = store(1);
     ask(&store, &check("first", fixed(1), Hits::Charge(1)), 0);
