@@ -7,6 +7,7 @@ where each call is timed from when it was due, so that those count that a reload
 the same bytes are written as often to a file that nobody reads, since the load and the writer share a core.
 """
 
+import itertools
 import math
 import threading
 import time
@@ -110,6 +111,9 @@ class Writer(threading.Thread):
     """Changes a file again and again, as a whole, until that is ended. If the server reads the file, the
     next change comes once the last one is in force; the seconds that took are in `in_force`."""
 
+    # No two writers write the same, which would be no change.
+    numbers = itertools.count(1)
+
     def __init__(self, server, file, text, ended, waits):
         super().__init__()
         self.server, self.file, self.text, self.ended = server, file, text, ended
@@ -117,10 +121,8 @@ class Writer(threading.Thread):
 
     def run(self):
         new = self.file.with_suffix(".new")
-        number = 0
         while True:
-            number += 1
-            new.write_text(f"{self.text}# {number}\n")
+            new.write_text(f"{self.text}# {next(self.numbers)}\n")
             began = time.monotonic()
             new.replace(self.file)
             if self.waits:
