@@ -151,7 +151,7 @@ fn parse<'t>(text: &'t str, notes: &mut Notes<'_>) -> Option<walk::RawMap<'t>> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let before = notes.errors();
     match reader::read(text, notes) {
-        Some(document) => walk::policy(&document, notes),
+        Some(document) => walk::policy(document, notes),
         None => {
             // Nothing in it, rather than nothing that could be read.
             if notes.errors() == before {

@@ -30,7 +30,10 @@ const MAX_BYTES: u64 = 256 * 1024 * 1024;
 /// Reads the document in `text`. None if there is none, or none that can be read; the latter is
 /// noted.
 pub(super) fn read<'t>(text: &'t str, notes: &mut Notes<'_>) -> Option<Node<'t>> {
-    let mut builder = Builder::default();
+    let mut builder = Builder {
+        text,
+        ..Builder::default()
+    };
     for event in Parser::new(PacedInput::new(text)) {
         pace::step(1);
         let step = match event {
@@ -69,6 +72,7 @@ struct Stop {
 
 #[derive(Default)]
 struct Builder<'t> {
+    text: &'t str,
     /// Documents that hold anything.
     documents: Vec<Node<'t>>,
     /// Lists and maps that are still open, the innermost last.
@@ -126,6 +130,7 @@ impl<'t> Builder<'t> {
                     bytes: length(text.len()),
                     height: 0,
                 };
+                let text = borrowed(self.text, text, style, &span);
                 let kind = Kind::Scalar(Scalar { text, plain });
                 self.finish(Node::new(pos, kind), size, anchor)
             }
@@ -230,6 +235,28 @@ impl<'t> Builder<'t> {
     }
 }
 
+/// The text of a scalar as a piece of the whole, if it stands there as it is: the parser makes a copy of
+/// each, which for 100,000 rules are a million. The place is counted in characters, so what stands behind
+/// one of several bytes stays a copy, as what has an anchor or a tag does, whose place is that one's.
+fn borrowed<'t>(
+    whole: &'t str,
+    text: Cow<'t, str>,
+    style: ScalarStyle,
+    span: &Span,
+) -> Cow<'t, str> {
+    let quote = match style {
+        ScalarStyle::Plain => 0,
+        ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted => 1,
+        ScalarStyle::Literal | ScalarStyle::Folded => return text,
+    };
+    let start = span.start.index().saturating_add(quote);
+    let written = whole.get(start..start.saturating_add(text.len()));
+    match written {
+        Some(written) if *written == *text => Cow::Borrowed(written),
+        Some(_) | None => text,
+    }
+}
+
 /// Without room to spare, unless there are so many that moving them would take long.
 fn shared<T>(mut items: Vec<T>) -> Rc<Vec<T>> {
     if items.len() < LARGE {
@@ -287,4 +314,56 @@ fn position(marker: &saphyr_parser::Marker) -> Pos {
 
 fn length(bytes: usize) -> u64 {
     u64::try_from(bytes).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Report;
+
+    /// The texts of a list of scalars, and whether each is a piece of the document.
+    fn texts(document: &str) -> Vec<(String, bool)> {
+        let mut report = Report::default();
+        let root = read(document, &mut Notes::new(&"a".into(), &mut report)).unwrap();
+        let Kind::List(items) = root.kind else {
+            panic!("{document}");
+        };
+        let scalar = |node: &Node<'_>| match &node.kind {
+            Kind::Scalar(Scalar { text, .. }) => {
+                (text.to_string(), matches!(text, Cow::Borrowed(_)))
+            }
+            Kind::List(_) | Kind::Map(_) => panic!("{document}"),
+        };
+        items.iter().map(scalar).collect()
+    }
+
+    #[test]
+    fn a_text_is_no_copy_where_it_stands_as_it_is() {
+        let is = |text: &str, piece: bool| (text.to_owned(), piece);
+        assert_eq!(
+            texts("[plain, 'single', \"double\", two words, '']"),
+            [
+                is("plain", true),
+                is("single", true),
+                is("double", true),
+                is("two words", true),
+                is("", true)
+            ]
+        );
+        assert_eq!(
+            texts("['it''s', \"a\\tb\", &x anchored, *x, 'over\n  lines']"),
+            [
+                is("it's", false),
+                is("a\tb", false),
+                // Their place is where the anchor stands.
+                is("anchored", false),
+                is("anchored", false),
+                is("over lines", false)
+            ]
+        );
+        let behind = texts("[before, \u{e4}bc, bc, behind]");
+        assert_eq!(behind[0], is("before", true));
+        let rest: Vec<&str> = behind[1..].iter().map(|(text, _)| &**text).collect();
+        assert_eq!(rest, ["\u{e4}bc", "bc", "behind"]);
+    }
 }

@@ -5,6 +5,9 @@
 //! together is for `compile`.
 
 use std::borrow::Cow;
+use std::rc::Rc;
+
+use smallvec::SmallVec;
 
 use super::fields::{FIELDS, Field, Kind as FieldKind, Level};
 use super::flat::{Flat, FlatEntry};
@@ -98,15 +101,11 @@ impl<'t> RawMap<'t> {
     }
 }
 
-/// Reads a document as a policy file.
-pub(super) fn policy<'t>(document: &Node<'t>, notes: &mut Notes<'_>) -> Option<RawMap<'t>> {
+/// Reads a document as a policy file. Takes it apart meanwhile: what has been read is freed, and its
+/// memory used again for what comes of the rest.
+pub(super) fn policy<'t>(document: Node<'t>, notes: &mut Notes<'_>) -> Option<RawMap<'t>> {
     if let Kind::Map(_) = document.kind {
-        return Some(map(
-            Level::Root,
-            std::slice::from_ref(document),
-            &Path::Root,
-            notes,
-        ));
+        return Some(map(Level::Root, Maps::from([document]), &Path::Root, notes));
     }
     notes.error(
         document.pos,
@@ -119,10 +118,14 @@ pub(super) fn policy<'t>(document: &Node<'t>, notes: &mut Notes<'_>) -> Option<R
     None
 }
 
-/// Reads maps as one: later ones complete and overwrite earlier ones, as merge keys ask for.
-fn map<'t>(level: Level, maps: &[Node<'t>], path: &Path<'_>, notes: &mut Notes<'_>) -> RawMap<'t> {
+/// Maps that are read as one: later ones complete and overwrite earlier ones, as merge keys ask for.
+type Maps<'t> = SmallVec<[Node<'t>; 1]>;
+
+/// Reads maps as one.
+fn map<'t>(level: Level, maps: Maps<'t>, path: &Path<'_>, notes: &mut Notes<'_>) -> RawMap<'t> {
     let pos = maps.last().map_or_else(Pos::default, |node| node.pos);
-    let flat = Flat::of(maps, path, notes);
+    let flat = Flat::of(&maps, path, notes);
+    drop(maps);
     let mut fields = Vec::with_capacity(flat.entries.len());
     for entry in flat.entries {
         pace::step(1);
@@ -135,7 +138,7 @@ fn map<'t>(level: Level, maps: &[Node<'t>], path: &Path<'_>, notes: &mut Notes<'
             continue;
         };
         if !last.is_null() {
-            fields.push((field, last.pos, value(field, &entry.values, &path, notes)));
+            fields.push((field, last.pos, value(field, entry.values, &path, notes)));
         }
     }
     RawMap {
@@ -149,11 +152,20 @@ fn map<'t>(level: Level, maps: &[Node<'t>], path: &Path<'_>, notes: &mut Notes<'
 /// Reads the value of a field. Of several, all but the last are maps that it completes.
 fn value<'t>(
     field: &Field,
-    values: &[Node<'t>],
+    mut values: Maps<'t>,
     path: &Path<'_>,
     notes: &mut Notes<'_>,
 ) -> Raw<'t> {
-    let Some(node) = values.last() else {
+    match (field.kind, values.last().map(|node| &node.kind)) {
+        (FieldKind::Map(level), Some(Kind::Map(_))) => {
+            return Raw::Map(map(level, values, path, notes));
+        }
+        (FieldKind::Free, Some(Kind::Map(_))) => {
+            return metadata::read(&values, path, notes).map_or(Raw::Bad, Raw::Free);
+        }
+        _ => {}
+    }
+    let Some(node) = values.pop() else {
         return Raw::Bad;
     };
     match (field.kind, &node.kind) {
@@ -162,34 +174,35 @@ fn value<'t>(
         }
         (FieldKind::Flag, Kind::Scalar(scalar)) => match scalar.resolve() {
             Resolved::Bool(flag) => Raw::Flag(flag),
-            _ => mismatch(field, node, path, notes),
+            _ => mismatch(field, &node, path, notes),
         },
         (FieldKind::Count { min, max }, Kind::Scalar(scalar)) => {
             match count(scalar, min..=max, node.pos, path, notes) {
                 Some(count) => Raw::Count(count),
-                None => mismatch(field, node, path, notes),
+                None => mismatch(field, &node, path, notes),
             }
         }
-        (FieldKind::List(level), Kind::List(items)) => Raw::List(list(level, items, path, notes)),
-        (FieldKind::Map(level), Kind::Map(_)) => Raw::Map(map(level, values, path, notes)),
-        (FieldKind::Free, Kind::Map(_)) => {
-            metadata::read(values, path, notes).map_or(Raw::Bad, Raw::Free)
+        (FieldKind::List(level), Kind::List(items)) => {
+            let items = Rc::clone(items);
+            // Now nobody else has the list, unless an anchor names it.
+            drop(node);
+            Raw::List(list(level, items, path, notes))
         }
-        _ => mismatch(field, node, path, notes),
+        _ => mismatch(field, &node, path, notes),
     }
 }
 
 fn list<'t>(
     level: Level,
-    items: &[Node<'t>],
+    items: Rc<Vec<Node<'t>>>,
     path: &Path<'_>,
     notes: &mut Notes<'_>,
 ) -> Vec<Option<RawMap<'t>>> {
     let mut maps = Vec::with_capacity(items.len());
-    for (index, item) in items.iter().enumerate() {
+    for (index, item) in taken(items).enumerate() {
         let path = path.index(index);
         if let Kind::Map(_) = item.kind {
-            maps.push(Some(map(level, std::slice::from_ref(item), &path, notes)));
+            maps.push(Some(map(level, Maps::from([item]), &path, notes)));
             continue;
         }
         let example = match level {
@@ -207,6 +220,14 @@ fn list<'t>(
         maps.push(None);
     }
     maps
+}
+
+/// The items of a list, each freed by whoever takes it, if nobody else has the list.
+fn taken<'t>(items: Rc<Vec<Node<'t>>>) -> Box<dyn Iterator<Item = Node<'t>> + 't> {
+    match Rc::try_unwrap(items) {
+        Ok(items) => Box::new(items.into_iter()),
+        Err(items) => Box::new((0..items.len()).filter_map(move |at| items.get(at).cloned())),
+    }
 }
 
 fn count(
