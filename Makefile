@@ -8,7 +8,7 @@ POLICIES = config/policies examples/envoy/policies
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc 2> /dev/null || echo 2))))
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-micro bench-quick build run demo test test-quick test-needs test-packages stress faults fmt fmt-check lint doc check-config count-instructions golden dashboard-picture docker ci
+.PHONY: help bench bench-micro bench-micro-once bench-quick build run demo test test-quick test-needs test-packages stress faults fmt fmt-check lint doc check-config count-instructions golden dashboard-picture docker ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -57,8 +57,11 @@ bench: ## what a decision costs beside a service that does nothing, on every axi
 bench-quick: ## the same, the budgets alone (three minutes)
 	scripts/bench --quick
 
-bench-micro: ## how long matching, each algorithm, reading and writing take; ARGS=--test runs each once
+bench-micro: ## how long matching, each algorithm, reading and writing take
 	scripts/in-build-context $(CARGO) bench --locked --bench micro -- $(ARGS)
+
+bench-micro-once: ## run each of these once, not optimised: to see that they work
+	$(CARGO) test --locked --bench micro
 
 count-instructions: ## hold the instructions of a decision to benches/instructions.tsv; UPDATE=1 takes the new ones
 	scripts/count-instructions $(if $(UPDATE),--update)
