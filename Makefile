@@ -2,6 +2,7 @@
 
 CARGO ?= cargo
 ENVOY = $$(scripts/get-envoy)
+TOLLGATE ?= $(CARGO) run --quiet --locked --
 PROMETHEUS = config/prometheus
 POLICIES = config/policies examples/envoy/policies
 # Most tests wait for servers most of the time.
@@ -79,7 +80,7 @@ doc: ## build the documentation of the code, private items included, warnings ar
 	RUSTDOCFLAGS="-D warnings -A rustdoc::private-intra-doc-links" $(CARGO) doc --locked --no-deps --document-private-items
 
 check-config: ## check all shipped policies, the example's Envoy configuration, the rules for Prometheus
-	$(CARGO) run --quiet --locked -- check $(POLICIES)
+	$(TOLLGATE) check $(POLICIES)
 	$(ENVOY) --mode validate --log-level error -c examples/envoy/envoy.yaml
 	scripts/make-dashboard --check
 	@if command -v promtool > /dev/null; then \
