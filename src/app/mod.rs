@@ -10,6 +10,7 @@ mod alerts;
 pub(crate) mod configure;
 mod fleet;
 mod observed;
+mod open_files;
 #[cfg(test)]
 mod pauses;
 pub(crate) mod policies;
@@ -176,7 +177,6 @@ impl App {
         let health = HealthReporter::new();
         let grpc = serve(&settings, grpc, &service, &health, lane.as_ref()).await?;
 
-        let prometheus = settings.telemetry.prometheus;
         let settings = Arc::new(ArcSwap::from_pointee(settings));
         let in_force = Arc::new(ArcSwap::from_pointee(loaded.written));
         let alerts = watch_alerts(&settings, &pipeline, &telemetry);
@@ -187,7 +187,7 @@ impl App {
             log: telemetry::log_level(log.as_ref()),
             ..admin_state(&pipeline, &status, &telemetry, &settings, &in_force)
         };
-        let (http, admin) = serve_people([http, admin], &service, state, prometheus)?;
+        let (http, admin) = serve_people([http, admin], &settings.load(), &service, state)?;
         alerts.tell_alertmanagers(http.address())?;
 
         let source = fleet::source(&telemetry, &pipeline);
@@ -409,14 +409,17 @@ async fn serve(
 /// Has people and their machines answered, on the listeners `http` and `admin`.
 fn serve_people(
     [http, admin]: [Listener; 2],
+    settings: &Settings,
     service: &Arc<Service>,
     state: AdminState,
-    prometheus: bool,
 ) -> Result<(HttpServer, HttpServer), JsonError> {
+    let [http_room, admin_room] = open_files::rooms(settings, open_files::raise());
+    let prometheus = settings.telemetry.prometheus;
     let routes = crate::transport::http::routes(Arc::clone(service), state.lane.clone())?
         .merge(crate::admin::health::routes(state.clone(), prometheus));
-    let http = HttpServer::start(http, routes);
-    let admin = HttpServer::start(admin, crate::admin::dump::routes(state));
+    let http = HttpServer::start(http, routes, http_room);
+    let routes = crate::admin::dump::routes(state);
+    let admin = HttpServer::start(admin, routes, admin_room);
     Ok((http, admin))
 }
 

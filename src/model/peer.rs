@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// The other end of a connection, as the operating system tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,15 @@ impl Peer {
             // A socket that listens on `::` tells 127.0.0.1 as ::ffff:127.0.0.1.
             Self::Tcp(address) => address.ip().to_canonical().is_loopback(),
             Self::Unix => true,
+        }
+    }
+
+    /// Its address, whatever its port; none over a unix socket.
+    #[must_use]
+    pub const fn ip(self) -> Option<IpAddr> {
+        match self {
+            Self::Tcp(address) => Some(address.ip().to_canonical()),
+            Self::Unix => None,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use prost::encoding::{WireType, decode_key, decode_varint};
 
+use super::status::Status;
 use crate::limiter::Refusal;
 use crate::pipeline::Caps;
 
@@ -37,6 +38,34 @@ pub(super) fn refuse(message: &[u8], caps: Caps) -> Result<(), Refusal> {
         });
     }
     entries_error.map_or(Ok(()), Err)
+}
+
+/// Refuses JSON with more objects than a request within the caps has: each takes a hundred times its
+/// length once it is parsed. What is no JSON is left to the parser.
+pub(super) fn refuse_json(text: &[u8], caps: Caps) -> Result<(), Status> {
+    // The request, and for each descriptor its entries, itself and its `limit`.
+    let of_each = caps.entries.saturating_add(2);
+    let most = caps.descriptors.saturating_mul(of_each).saturating_add(1);
+    let count = objects(text);
+    if count > most {
+        return Err(Status::too_many_objects(count, most));
+    }
+    Ok(())
+}
+
+/// Braces that open outside of strings.
+fn objects(text: &[u8]) -> usize {
+    let (mut count, mut is_string, mut is_escaped) = (0_usize, false, false);
+    for byte in text {
+        match byte {
+            _ if is_escaped => is_escaped = false,
+            b'\\' if is_string => is_escaped = true,
+            b'"' => is_string = !is_string,
+            b'{' if !is_string => count = count.saturating_add(1),
+            _ => {}
+        }
+    }
+    count
 }
 
 /// Shows every field number `tag` of `message` that holds bytes; none at the end if the message
@@ -78,6 +107,23 @@ mod tests {
     use prost::Message;
 
     use super::*;
+
+    #[test]
+    fn json_with_more_objects_than_a_request_has_is_refused() {
+        let caps = Caps {
+            descriptors: 2,
+            entries: 3,
+        };
+        let entries = r#"{"key":"a{\"{","value":"\\\\"},{},{}"#;
+        let descriptor = format!(r#"{{"entries":[{entries}],"limit":{{}}}}"#);
+        let full = format!(r#"{{"descriptors":[{descriptor},{descriptor}]}}"#);
+        assert_eq!(objects(full.as_bytes()), 11);
+        assert!(refuse_json(full.as_bytes(), caps).is_ok());
+        let more = full.replace("[", "[{},");
+        let status = refuse_json(more.as_bytes(), caps).unwrap_err();
+        assert!(status.message.contains("at most 11"), "{}", status.message);
+        assert!(refuse_json(b"{{{", caps).is_ok(), "for the parser to tell");
+    }
     use crate::transport::wire::{Entry, RateLimitDescriptor, RateLimitRequest};
 
     const CAPS: Caps = Caps {

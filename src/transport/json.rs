@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::grpc::Call;
 use super::status::Status;
-use super::{Service, descriptor_set, wire};
+use super::{Service, census, descriptor_set, wire};
 use crate::clock::Stopwatch;
 use crate::event::{Answered, Code};
 use crate::store::Lane;
@@ -81,7 +81,9 @@ impl Json {
             return JsonAnswer::Overloaded(status.message);
         };
         let watch = Stopwatch::start();
-        let parsed = if body.len() <= SMALL {
+        let parsed = if let Err(status) = census::refuse_json(&body, service.pipeline.caps()) {
+            Err(status)
+        } else if body.len() <= SMALL {
             self.parse(&body)
         } else {
             let json = self.clone();

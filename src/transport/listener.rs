@@ -5,8 +5,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream, lookup_host};
+use tokio::time::{Instant, sleep};
+use tracing::warn;
 
 use crate::model::Peer;
 
@@ -37,6 +40,23 @@ pub enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
+/// A listener on its way from one runtime to another.
+#[derive(Debug)]
+pub(super) enum Detached {
+    Tcp(std::net::TcpListener),
+    Unix(std::os::unix::net::UnixListener, SocketFile),
+}
+
+impl Detached {
+    /// Joins the runtime that this is called on.
+    pub(super) fn attach(self) -> io::Result<Listener> {
+        Ok(match self {
+            Self::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener)?),
+            Self::Unix(listener, file) => Listener::Unix(UnixListener::from_std(listener)?, file),
+        })
+    }
+}
+
 /// A connection that a client opened.
 #[derive(Debug)]
 pub enum Connection {
@@ -61,12 +81,23 @@ impl Listener {
     /// If the address is taken, is not ours, or may not be used.
     pub async fn bind(address: &Address) -> Result<Self, BindError> {
         let bound = match address {
-            Address::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
+            Address::Tcp(address) => bind_tcp(address).await.map(Self::Tcp),
             Address::Unix(path) => bind_unix(path).await,
         };
         bound.map_err(|source| BindError {
             address: address.clone(),
             source,
+        })
+    }
+
+    /// Leaves the runtime that it was bound on.
+    ///
+    /// # Errors
+    /// If the operating system refuses to say what the socket is.
+    pub(super) fn detach(self) -> io::Result<Detached> {
+        Ok(match self {
+            Self::Tcp(listener) => Detached::Tcp(listener.into_std()?),
+            Self::Unix(listener, file) => Detached::Unix(listener.into_std()?, file),
         })
     }
 
@@ -115,6 +146,91 @@ impl Listener {
             Self::Unix(listener, _) => Ok(Connection::Unix(listener.accept().await?.0)),
         }
     }
+}
+
+impl Connection {
+    /// Who opened it.
+    #[must_use]
+    pub const fn peer(&self) -> Peer {
+        match self {
+            Self::Tcp(_, peer) => *peer,
+            Self::Unix(_) => Peer::Unix,
+        }
+    }
+}
+
+/// Takes one connection after the other from a listener, whatever happens.
+#[derive(Debug)]
+pub(super) struct Accepting {
+    listener: Listener,
+    /// What it is for, for the log.
+    name: &'static str,
+    warned: Option<Instant>,
+}
+
+impl Accepting {
+    pub(super) const fn new(listener: Listener, name: &'static str) -> Self {
+        Self {
+            listener,
+            name,
+            warned: None,
+        }
+    }
+
+    /// The next connection. While there can be none it tries again, and says so once a minute.
+    /// Cancel-safe.
+    pub(super) async fn next(&mut self) -> Connection {
+        loop {
+            let error = match self.listener.accept().await {
+                Ok(connection) => return connection,
+                Err(error) => error,
+            };
+            // The peer's affair: it has left again.
+            if error.kind() == io::ErrorKind::ConnectionAborted {
+                continue;
+            }
+            let now = Instant::now();
+            if self.warned.is_none_or(|warned| now - warned >= SILENCE) {
+                self.warned = Some(now);
+                warn!(
+                    %error,
+                    listener = self.name,
+                    "cannot accept a connection; retrying (is the limit on open files too low?)"
+                );
+            }
+            sleep(BACKOFF).await;
+        }
+    }
+}
+
+/// How long to wait where no connection can be accepted.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// How long the same is not logged again.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// Connections that the kernel keeps until they are accepted; it may allow fewer
+/// (`net.core.somaxconn`). All Envoys of a fleet come at once after a restart.
+const BACKLOG: u32 = 4096;
+
+async fn bind_tcp(address: &str) -> io::Result<TcpListener> {
+    let mut failed = None;
+    for address in lookup_host(address).await? {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        };
+        let bound = socket.and_then(|socket| {
+            socket.set_reuseaddr(true)?;
+            socket.bind(address)?;
+            socket.listen(BACKLOG)
+        });
+        match bound {
+            Ok(listener) => return Ok(listener),
+            Err(error) => failed = Some(error),
+        }
+    }
+    Err(failed.unwrap_or_else(|| io::ErrorKind::AddrNotAvailable.into()))
 }
 
 /// Takes over the socket file of a server that is gone, and refuses one that is in use.

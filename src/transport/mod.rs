@@ -8,6 +8,7 @@
 //! Only here are protobuf and gRPC known. What a client controls (the texts of entries) never
 //! becomes an error; what is refused is the fault of a configuration, see [`status`].
 
+mod balance;
 mod body;
 mod census;
 mod convert;

@@ -1,7 +1,7 @@
 //! The gRPC server: a current-thread runtime per core, connections that stay on theirs.
 //!
-//! One task accepts, on the caller's runtime, and hands each connection to the core that has the
-//! fewest. A connection lives until its peer leaves, its age is up, or the server drains; in the
+//! One thread accepts, and hands each connection to a core that is not busy ([`balance`](super::balance)).
+//! A connection lives until its peer leaves, its age is up, or the server drains; in the
 //! latter two cases the peer is told (GOAWAY), what is under way is finished, and after the grace
 //! what is left is cut. HTTP/2 is set up for Envoy, which opens streams before it has read our
 //! settings, and which resets hundreds at once when a server was stopped for a moment.
@@ -14,15 +14,16 @@ use hyper::server::conn::http2::Builder;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::RuntimeMetrics;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
-use tracing::{debug, warn};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
+use tracing::debug;
 
 use super::Service;
+use super::balance::{self, Balance};
 use super::grpc::Calls;
 use super::http2::{self, PrefaceError};
-use super::listener::{Address, Connection, Listener};
+use super::listener::{Accepting, Address, Connection, Detached, Listener};
 use super::routes::{HealthReporter, Routes};
 use crate::model::Peer;
 
@@ -43,7 +44,7 @@ pub struct ServerConfig {
 pub struct Server {
     address: Address,
     drain: watch::Sender<Option<Duration>>,
-    accepting: JoinHandle<()>,
+    accepting: std::thread::JoinHandle<()>,
     workers: Vec<std::thread::JoinHandle<()>>,
     open: Vec<Arc<AtomicUsize>>,
     cut: Arc<AtomicUsize>,
@@ -55,6 +56,9 @@ pub enum ServerError {
     /// The compiled-in descriptors are broken.
     #[error("gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
+    /// The listener cannot be taken to the thread that accepts.
+    #[error("cannot accept connections: {0}")]
+    Accept(#[source] std::io::Error),
     /// No thread, or no runtime on it.
     #[error("cannot start a worker thread: {0} (is a limit on processes reached?)")]
     Thread(#[source] std::io::Error),
@@ -103,7 +107,8 @@ impl Server {
             let _ended = told.await;
         }
         let open = cores.iter().map(|core| Arc::clone(&core.open)).collect();
-        let accepting = tokio::spawn(accept(listener, cores, draining));
+        let listener = listener.detach().map_err(ServerError::Accept)?;
+        let accepting = start_accepting(listener, cores, draining).map_err(ServerError::Thread)?;
         Ok(Self {
             address,
             drain,
@@ -135,7 +140,8 @@ impl Server {
         self.drain.send_replace(Some(grace));
         let deadline = Instant::now() + grace + DRAIN_SLACK;
         // Ends with the drain signal; an error would be its panic, which has been reported.
-        let _ended = self.accepting.await;
+        let accepting = self.accepting;
+        let _ended = tokio::task::spawn_blocking(move || accepting.join()).await;
         let open = || -> usize {
             self.open
                 .iter()
@@ -158,6 +164,14 @@ impl Server {
 struct Core {
     connections: mpsc::UnboundedSender<(Socket, Open)>,
     open: Arc<AtomicUsize>,
+    metrics: RuntimeMetrics,
+}
+
+impl Core {
+    /// How long it has worked since its start.
+    fn busy(&self) -> Duration {
+        self.metrics.worker_total_busy_duration(0)
+    }
 }
 
 /// A connection's place in its core's count.
@@ -200,30 +214,55 @@ impl Socket {
     }
 }
 
+/// Accepts on a thread of its own, so that newcomers wait for nothing else: not for a long call over HTTP, nor
+/// for whoever shares a core with them.
+fn start_accepting(
+    listener: Detached,
+    cores: Vec<Core>,
+    draining: watch::Receiver<Option<Duration>>,
+) -> std::io::Result<std::thread::JoinHandle<()>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    // Reported here, where somebody waits for it.
+    let listener = {
+        let _on = runtime.enter();
+        listener.attach()?
+    };
+    std::thread::Builder::new()
+        .name("grpc-accept".to_owned())
+        .spawn(move || runtime.block_on(accept(listener, cores, draining)))
+}
+
+/// Hands each connection to a core ([`balance`]), until the server drains.
 async fn accept(
     listener: Listener,
     cores: Vec<Core>,
     mut draining: watch::Receiver<Option<Duration>>,
 ) {
+    let mut accepting = Accepting::new(listener, "grpc");
+    let mut balance = Balance::new(cores.len(), Instant::now());
+    let mut looks = interval_at(Instant::now() + balance::PERIOD, balance::PERIOD);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted.and_then(Socket::leave),
+            accepted = accepting.next() => accepted,
+            now = looks.tick() => {
+                balance.look(now, cores.iter().map(Core::busy));
+                continue;
+            }
             _ = draining.wait_for(Option::is_some) => return,
         };
-        match accepted {
-            Ok(socket) => {
-                let least_busy = cores
-                    .iter()
-                    .min_by_key(|core| core.open.load(Ordering::Relaxed));
-                if let Some(core) = least_busy {
-                    // Fails only once the worker is gone, and then the server is ending.
-                    let _sent = core.connections.send((socket, Open::new(&core.open)));
-                }
-            }
+        let socket = match Socket::leave(accepted) {
+            Ok(socket) => socket,
             Err(error) => {
-                warn!(%error, "cannot accept a connection; retrying (is the limit on open files too low?)");
-                sleep(ACCEPT_BACKOFF).await;
+                debug!(%error, "connection failed");
+                continue;
             }
+        };
+        if let Some(core) = cores.get(balance.choose()) {
+            // Fails only once the worker is gone, and then the server is ending.
+            let _sent = core.connections.send((socket, Open::new(&core.open)));
         }
     }
 }
@@ -272,6 +311,7 @@ impl Worker {
             .enable_all()
             .build()?;
         let (connections, incoming) = mpsc::unbounded_channel();
+        let metrics = runtime.metrics();
         let thread = std::thread::Builder::new()
             .name(format!("grpc-{}", opening.index))
             .spawn(move || runtime.block_on(self.run(opening, incoming)))?;
@@ -279,6 +319,7 @@ impl Worker {
             Core {
                 connections,
                 open: Arc::default(),
+                metrics,
             },
             thread,
         ))
@@ -345,8 +386,8 @@ impl Worker {
         let mut accept = std::pin::pin!(http2::accept(stream, report));
         let accepted = tokio::select! {
             accepted = accept.as_mut() => accepted,
-            // A client that has sent nothing has no call to finish.
-            () = age.as_mut() => return Ok(()),
+            // A client that has sent nothing has no call to finish. Envoy sends its preface at once.
+            () = sleep(PREFACE_TIME.min(config.max_age)) => return Ok(()),
             // Unless its first call is on its way.
             grace = drained(&mut draining) => match timeout(grace.min(LATE_PREFACE), accept).await {
                 Ok(accepted) => accepted,
@@ -438,8 +479,8 @@ const LATE_PREFACE: Duration = Duration::from_millis(500);
 /// A peer that vanished without a word is noticed after twice this.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
-/// Out of file descriptors: others have to close theirs first.
-const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+/// How long a client has for HTTP/2's preface.
+const PREFACE_TIME: Duration = Duration::from_secs(10);
 
 /// How often a drain looks whether the last connection has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(10);

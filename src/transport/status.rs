@@ -40,6 +40,15 @@ impl Status {
         )
     }
 
+    pub(super) fn too_many_objects(count: usize, limit: usize) -> Self {
+        Self::new(
+            Code::InvalidArgument,
+            format!(
+                "{count} objects, a request has at most {limit} (limits.descriptors, limits.entries)"
+            ),
+        )
+    }
+
     pub(super) fn too_slow(patience: Duration) -> Self {
         Self::new(
             Code::DeadlineExceeded,

@@ -1,6 +1,9 @@
 //! What the `http` and `admin` listeners answer.
 
-use crate::harness::{Harness, descriptor, request};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::harness::{Harness, descriptor, request, within};
 
 const POLICY: &str = "
 domain: shop
@@ -336,4 +339,41 @@ async fn explain_knows_what_is_counted_and_charges_nothing() {
             .0,
         400
     );
+}
+
+#[tokio::test]
+async fn whoever_holds_many_connections_locks_nobody_out() {
+    let harness = Harness::with_policy(POLICY).await;
+    for address in [&harness.http, &harness.admin] {
+        let mut held = Vec::new();
+        // More than there is room for.
+        for _ in 0..600 {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(b"GET /healthcheck HTT").await.unwrap();
+            held.push(stream);
+        }
+        let (status, _) = harness.get("/healthcheck").await;
+        assert_eq!(status, 200);
+        let (status, _) = harness.admin("/config_dump").await;
+        assert_eq!(status, 200);
+        // It gave way: the first of them.
+        let mut rest = Vec::new();
+        let _reset = within(held[0].read_to_end(&mut rest)).await;
+        assert_eq!(rest, b"");
+    }
+    let mut client = harness.client().await;
+    client
+        .ask(request("shop", &[descriptor(&[("user", "a")])]))
+        .await;
+}
+
+#[tokio::test]
+async fn json_with_more_objects_than_a_request_has_is_refused_before_it_is_parsed() {
+    let harness = Harness::with_policy(POLICY).await;
+    let objects = vec!["{}"; 300_000].join(",");
+    let (status, body) = harness
+        .json(&format!(r#"{{"descriptors":[{objects}]}}"#))
+        .await;
+    assert_eq!(status, 400, "{body}");
+    assert!(body.contains("300001 objects"), "{body}");
 }

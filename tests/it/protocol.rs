@@ -186,3 +186,27 @@ fn frames(mut bytes: &[u8]) -> Vec<(u8, u8)> {
     }
     frames
 }
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_is_closed_and_an_idle_one_is_kept() {
+    let harness = Harness::with_policy(POLICY).await;
+    let mut idle = TcpStream::connect(&harness.grpc).await.unwrap();
+    idle.write_all(&[PREFACE, SETTINGS].concat()).await.unwrap();
+    let mut silent = TcpStream::connect(&harness.grpc).await.unwrap();
+    let mut half = TcpStream::connect(&harness.grpc).await.unwrap();
+    half.write_all(&PREFACE[..10]).await.unwrap();
+    for stream in [&mut silent, &mut half] {
+        let mut answer = Vec::new();
+        let _reset = within(stream.read_to_end(&mut answer)).await;
+        assert_eq!(answer, b"");
+    }
+    // Envoy keeps connections open for its next call.
+    let ping: &[u8] = b"\0\0\x08\x06\0\0\0\0\0abcdefgh";
+    idle.write_all(ping).await.unwrap();
+    let pong: &[u8] = b"\0\0\x08\x06\x01\0\0\0\0abcdefgh";
+    let mut answer = Vec::new();
+    while !answer.ends_with(pong) {
+        let read = within(idle.read_buf(&mut answer)).await.unwrap();
+        assert_ne!(read, 0, "closed after {answer:?}");
+    }
+}
