@@ -110,6 +110,14 @@ impl Query {
             "h2 protocol error",
             "http2 error",
         ];
+        if message == "transport error" {
+            // A listener that does not speak HTTP/2 closes; whether its answer arrives before that is a race.
+            return format!(
+                "{}: the connection broke off before an answer came (--addr takes the gRPC listener, listen.grpc, \
+                 port 8081 by default)",
+                self.addr
+            );
+        }
         if code == Code::Unimplemented || foreign.iter().any(|part| message.contains(part)) {
             format!(
                 "{} does not answer rate limit calls: --addr takes the gRPC listener (listen.grpc, \

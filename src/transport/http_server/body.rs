@@ -23,10 +23,10 @@ pub(super) enum BodyError {
 }
 
 /// Reads a body to its end, as long as there is room for it.
-pub(super) async fn read(
-    mut incoming: Incoming,
-    place: &Place,
-) -> Result<(Bytes, Held<'_>), BodyError> {
+pub(super) async fn read<'p>(
+    incoming: &mut Incoming,
+    place: &'p Place,
+) -> Result<(Bytes, Held<'p>), BodyError> {
     let room = place.room();
     let mut held = place.hold();
     let mut whole = BytesMut::new();
@@ -47,3 +47,18 @@ pub(super) async fn read(
     }
     Ok((whole.freeze(), held))
 }
+
+/// Takes the rest of a body and throws it away, to a certain length: a client that still sends when the
+/// connection is closed may never see the answer that says why.
+pub(super) async fn discard(mut incoming: Incoming) {
+    let mut left = MOST_DISCARDED;
+    while let Some(Ok(frame)) = incoming.frame().await {
+        let length = frame.data_ref().map_or(0, Bytes::len);
+        match left.checked_sub(length) {
+            Some(rest) => left = rest,
+            None => return,
+        }
+    }
+}
+
+const MOST_DISCARDED: usize = 16 * 1024 * 1024;

@@ -159,14 +159,18 @@ where
 
 /// Reads the body, within its bounds, and has the routes answer.
 async fn answer(routes: Router, place: &Place, request: Request<Incoming>) -> Response {
-    let (mut head, incoming) = request.into_parts();
+    let (mut head, mut incoming) = request.into_parts();
     place.asking(Instant::now());
     let patience = place.room().patience;
-    let read = timeout(patience.body, body::read(incoming, place)).await;
+    let read = timeout(patience.body, body::read(&mut incoming, place)).await;
     let read = read.unwrap_or(Err(BodyError::Late(patience.body)));
     let (bytes, held) = match read {
         Ok(read) => read,
-        Err(error) => return refuse(&error),
+        Err(error) => {
+            // While the answer is on its way.
+            tokio::spawn(timeout(DISCARD_TIME, body::discard(incoming)));
+            return refuse(&error);
+        }
     };
     head.extensions.insert(ConnectInfo(place.peer()));
     place.answering();
@@ -195,6 +199,9 @@ async fn stop(stopped: &mut watch::Receiver<bool>) {
     // A sender that is dropped means stop as well.
     let _dropped = stopped.wait_for(|stopped| *stopped).await;
 }
+
+/// How long the rest of a refused body is taken.
+const DISCARD_TIME: Duration = Duration::from_secs(2);
 
 /// What a request's header may hold. A browser behind a few proxies sends some 2 KiB in 20 lines.
 const MOST_HEADERS: usize = 100;
