@@ -111,7 +111,7 @@ class Writer(threading.Thread):
     """Changes a file again and again, as a whole, until that is ended. If the server reads the file, the
     next change comes once the last one is in force; the seconds that took are in `in_force`."""
 
-    # No two writers write the same, which would be no change.
+    # Shared by all writers: a file with the same text again would not be reloaded.
     numbers = itertools.count(1)
 
     def __init__(self, server, file, text, ended, waits):

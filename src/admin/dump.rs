@@ -23,6 +23,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 use tokio::task::{JoinError, spawn_blocking};
 
 use super::explain::ExplainReport;
@@ -180,8 +181,18 @@ pub(super) async fn blocking(work: impl FnOnce() -> Response + Send + 'static) -
 async fn beside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, JoinError> {
-    spawn_blocking(|| pace::in_slices("admin", work)).await
+    // Only closing the semaphore is an error.
+    let permit = WORKERS.acquire().await;
+    spawn_blocking(move || {
+        // Also held if the client has disconnected: the work goes on.
+        let _permit = permit;
+        pace::in_slices("admin", work)
+    })
+    .await
 }
+
+/// Permits for such work: each may take a hundred megabytes, and half a core.
+static WORKERS: Semaphore = Semaphore::const_new(2);
 
 /// Bytes that a rule rarely exceeds as JSON.
 const DUMPED_RULE: usize = 1024;

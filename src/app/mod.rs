@@ -368,6 +368,7 @@ async fn listen(addresses: &Listen) -> Result<[Listener; 3], StartError> {
             .await
             .map_err(|source| StartError::Bind { listener, source })
     };
+    open_files::raise_limit();
     let grpc = bind("grpc", &addresses.grpc).await?;
     let http = bind("http", &addresses.http).await?;
     // Who asks runs as another user, and a TCP port would be open to all users too. What operators
@@ -413,13 +414,13 @@ fn serve_people(
     service: &Arc<Service>,
     state: AdminState,
 ) -> Result<(HttpServer, HttpServer), JsonError> {
-    let [http_room, admin_room] = open_files::rooms(settings, open_files::raise());
+    let [http_limits, admin_limits] = open_files::http_limits(settings, open_files::limit());
     let prometheus = settings.telemetry.prometheus;
     let routes = crate::transport::http::routes(Arc::clone(service), state.lane.clone())?
         .merge(crate::admin::health::routes(state.clone(), prometheus));
-    let http = HttpServer::start(http, routes, http_room);
+    let http = HttpServer::start(http, routes, http_limits);
     let routes = crate::admin::dump::routes(state);
-    let admin = HttpServer::start(admin, routes, admin_room);
+    let admin = HttpServer::start(admin, routes, admin_limits);
     Ok((http, admin))
 }
 

@@ -1,59 +1,61 @@
-//! How many files the process may have open, and who may have how many of them.
+//! Raises the limit on open files, and divides it among the listeners.
 //!
-//! Each connection takes one. Those of people and their machines are bounded so that Envoy's always find
-//! some left.
+//! Each connection takes one. The HTTP listeners get a fraction, so that descriptors are left for the gRPC
+//! connections of Envoy.
 
-use rustix::process::{Resource, getrlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tracing::debug;
 
 use crate::config::settings::Settings;
-use crate::transport::http::LARGEST_BODY;
-use crate::transport::http_server::{Patience, Room};
+use crate::transport::http::MAX_BODY;
+use crate::transport::http_server::{HttpLimits, HttpTimeouts};
 
-/// Raises the limit on open files as far as the process may, as other servers do: shells and container
-/// runtimes set it low for the sake of programs that cannot count further. Returns what holds then.
-pub(super) fn raise() -> u64 {
+/// Raises the soft limit on open files to the hard limit, as Go programs do. It is low for the sake of
+/// programs that use `select`.
+pub(super) fn raise_limit() {
     let limit = getrlimit(Resource::Nofile);
-    let highest = rustix::process::Rlimit {
+    let raised = Rlimit {
         current: limit.maximum,
         ..limit
     };
-    match setrlimit(Resource::Nofile, highest) {
-        Ok(()) => limit.maximum.unwrap_or(u64::MAX),
-        Err(error) => {
-            tracing::debug!(%error, "the limit on open files stays as it is");
-            limit.current.unwrap_or(u64::MAX)
-        }
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        debug!(%error, "cannot raise the limit on open files; keeping it");
     }
 }
 
-/// What the listeners `http` and `admin` take in at once where so many files may be open.
-pub(super) fn rooms(settings: &Settings, open_files: u64) -> [Room; 2] {
+/// Returns the soft limit on open files.
+pub(super) fn limit() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
+}
+
+/// Returns the limits of the listeners `http` and `admin` for this limit on open files.
+pub(super) fn http_limits(settings: &Settings, open_files: u64) -> [HttpLimits; 2] {
     let files = usize::try_from(open_files).unwrap_or(usize::MAX);
     let message = settings.limits.message_bytes.as_usize();
-    let http = Room {
-        connections: (files / 4).clamp(FEWEST, 512),
-        body_bytes: 8 * LARGEST_BODY,
-        largest_body: message.min(LARGEST_BODY),
-        patience: Patience::default(),
+    let http = HttpLimits {
+        connections: (files / 4).clamp(MIN_CONNECTIONS, 512),
+        body_bytes: 8 * MAX_BODY,
+        max_body: message.min(MAX_BODY),
+        timeouts: HttpTimeouts::default(),
     };
-    let admin = Room {
-        connections: (files / 16).clamp(FEWEST, 64),
-        body_bytes: LARGEST_BODY,
-        largest_body: LARGEST_BODY / 16,
-        patience: Patience::default(),
+    let admin = HttpLimits {
+        connections: (files / 16).clamp(MIN_CONNECTIONS, 64),
+        body_bytes: MAX_BODY,
+        max_body: MAX_BODY / 16,
+        timeouts: HttpTimeouts::default(),
     };
     [http, admin]
 }
 
-/// Connections that a listener takes in any case.
-const FEWEST: usize = 4;
+/// The least that a listener gets.
+const MIN_CONNECTIONS: usize = 4;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn most_files_are_left_to_envoy() {
+    fn most_files_are_left_for_grpc() {
         let settings = Settings::default();
         for (files, http, admin) in [
             (64, 16, 4),
@@ -61,16 +63,15 @@ mod tests {
             (65_536, 512, 64),
             (u64::MAX, 512, 64),
         ] {
-            let rooms = rooms(&settings, files).map(|room| room.connections);
-            assert_eq!(rooms, [http, admin], "{files}");
+            let limits = http_limits(&settings, files).map(|limits| limits.connections);
+            assert_eq!(limits, [http, admin], "{files}");
         }
     }
 
     #[test]
-    fn the_limit_on_open_files_is_raised_to_what_is_allowed() {
+    fn the_soft_limit_is_raised_to_the_hard_limit() {
         let allowed = getrlimit(Resource::Nofile).maximum.unwrap_or(u64::MAX);
-        assert_eq!(raise(), allowed);
-        let now = getrlimit(Resource::Nofile).current;
-        assert_eq!(now.unwrap_or(u64::MAX), allowed);
+        raise_limit();
+        assert_eq!(limit(), allowed);
     }
 }

@@ -111,10 +111,10 @@ impl Query {
             "http2 error",
         ];
         if message == "transport error" {
-            // A listener that does not speak HTTP/2 closes; whether its answer arrives before that is a race.
+            // An HTTP/1 listener closes the connection, sometimes before its answer has been read.
             return format!(
-                "{}: the connection broke off before an answer came (--addr takes the gRPC listener, listen.grpc, \
-                 port 8081 by default)",
+                "{}: connection closed before the answer (--addr takes the gRPC listener, listen.grpc, port 8081 \
+                 by default)",
                 self.addr
             );
         }

@@ -24,7 +24,7 @@ impl Peer {
         }
     }
 
-    /// Its address, whatever its port; none over a unix socket.
+    /// Returns the IP address, an IPv4-mapped one as IPv4; `None` over a unix socket.
     #[must_use]
     pub const fn ip(self) -> Option<IpAddr> {
         match self {

@@ -40,8 +40,8 @@ pub(super) fn refuse(message: &[u8], caps: Caps) -> Result<(), Refusal> {
     entries_error.map_or(Ok(()), Err)
 }
 
-/// Refuses JSON with more objects than a request within the caps has: each takes a hundred times its
-/// length once it is parsed. What is no JSON is left to the parser.
+/// Refuses JSON with more objects than a request within the caps can have: an object takes a hundred times
+/// its length once it is parsed. Does not check the syntax.
 pub(super) fn refuse_json(text: &[u8], caps: Caps) -> Result<(), Status> {
     // The request, and for each descriptor its entries, itself and its `limit`.
     let of_each = caps.entries.saturating_add(2);
@@ -53,7 +53,7 @@ pub(super) fn refuse_json(text: &[u8], caps: Caps) -> Result<(), Status> {
     Ok(())
 }
 
-/// Braces that open outside of strings.
+/// Counts the opening braces outside of strings.
 fn objects(text: &[u8]) -> usize {
     let (mut count, mut is_string, mut is_escaped) = (0_usize, false, false);
     for byte in text {
@@ -122,7 +122,7 @@ mod tests {
         let more = full.replace("[", "[{},");
         let status = refuse_json(more.as_bytes(), caps).unwrap_err();
         assert!(status.message.contains("at most 11"), "{}", status.message);
-        assert!(refuse_json(b"{{{", caps).is_ok(), "for the parser to tell");
+        assert!(refuse_json(b"{{{", caps).is_ok(), "left to the parser");
     }
     use crate::transport::wire::{Entry, RateLimitDescriptor, RateLimitRequest};
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
@@ -15,16 +15,14 @@ use crate::store::Lane;
 
 /// `/json`: any method, any content type. 200 when the request passes, 429 when it is over its
 /// limit, both with the response message; 400 when the call makes no sense, 503 when too many are
-/// under way or a rule wants an error while the store is away. A body may be as long as a message, though no longer than [`LARGEST_BODY`].
+/// under way or a rule wants an error while the store is away. The listener limits the body, to [`MAX_BODY`] at most.
 ///
 /// # Errors
 /// If the compiled-in descriptors are broken.
 pub fn routes(service: Arc<Service>, lane: Option<Lane>) -> Result<Router, JsonError> {
     let json = Arc::new(Json::new()?);
-    let most = service.limits.message_bytes.min(LARGEST_BODY);
     Ok(Router::new()
         .route("/json", any(answer))
-        .layer(DefaultBodyLimit::max(most))
         .with_state(JsonState {
             service,
             json,
@@ -65,5 +63,5 @@ async fn answer(State(state): State<JsonState>, body: Bytes) -> Response {
     }
 }
 
-/// The largest body. A request of 16 descriptors with values of 60 KiB fits in.
-pub const LARGEST_BODY: usize = 1024 * 1024;
+/// The most bytes of a body. A request of 16 descriptors with values of 60 KiB fits in.
+pub const MAX_BODY: usize = 1024 * 1024;

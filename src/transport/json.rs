@@ -3,11 +3,14 @@
 //! A request is turned into the bytes of the protobuf message and answered like any other, so both
 //! protocols share one path. prost-reflect does the mapping from the compiled descriptors.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, SerializeOptions};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use super::grpc::Call;
@@ -15,6 +18,7 @@ use super::status::Status;
 use super::{Service, census, descriptor_set, wire};
 use crate::clock::Stopwatch;
 use crate::event::{Answered, Code};
+use crate::pipeline::Caps;
 use crate::store::Lane;
 
 /// Turns JSON into requests, and responses into JSON.
@@ -22,6 +26,8 @@ use crate::store::Lane;
 pub struct Json {
     request: MessageDescriptor,
     response: MessageDescriptor,
+    /// Permits for parsing bodies longer than [`SMALL`].
+    large_bodies: Arc<Semaphore>,
 }
 
 /// The answer to a `/json` call.
@@ -69,6 +75,7 @@ impl Json {
         Ok(Self {
             request: message(REQUEST)?,
             response: message(RESPONSE)?,
+            large_bodies: Arc::new(Semaphore::new(PARALLEL_LARGE_BODIES)),
         })
     }
 
@@ -81,16 +88,13 @@ impl Json {
             return JsonAnswer::Overloaded(status.message);
         };
         let watch = Stopwatch::start();
-        let parsed = if let Err(status) = census::refuse_json(&body, service.pipeline.caps()) {
-            Err(status)
-        } else if body.len() <= SMALL {
-            self.parse(&body)
+        let caps = service.pipeline.caps();
+        let parsed = if body.len() <= SMALL {
+            self.parse(&body, caps)
         } else {
-            let json = self.clone();
-            let parsing = tokio::task::spawn_blocking(move || json.parse(&body));
-            match parsing.await {
+            match self.parse_large(body, caps).await {
                 Ok(parsed) => parsed,
-                Err(error) => return JsonAnswer::Failed(error.to_string()),
+                Err(error) => return JsonAnswer::Failed(error),
             }
         };
         let decided = match (parsed, lane) {
@@ -119,7 +123,24 @@ impl Json {
         }
     }
 
-    fn parse(&self, body: &[u8]) -> Result<wire::RateLimitRequest, Status> {
+    /// Parses on a blocking thread, a few bodies at a time. Errors if the parser panics.
+    async fn parse_large(
+        &self,
+        body: Bytes,
+        caps: Caps,
+    ) -> Result<Result<wire::RateLimitRequest, Status>, String> {
+        let permit = Arc::clone(&self.large_bodies).acquire_owned().await;
+        let json = self.clone();
+        let parsing = spawn_blocking(move || {
+            // Also held if the client has disconnected: the work goes on.
+            let _permit = permit;
+            json.parse(&body, caps)
+        });
+        parsing.await.map_err(|error| error.to_string())
+    }
+
+    fn parse(&self, body: &[u8], caps: Caps) -> Result<wire::RateLimitRequest, Status> {
+        census::refuse_json(body, caps)?;
         let wrong = |message: String| Status::new(Code::InvalidArgument, message);
         let mut json = serde_json::Deserializer::from_slice(body);
         let message = DynamicMessage::deserialize(self.request.clone(), &mut json)
@@ -156,6 +177,9 @@ impl Json {
 
 /// Longer bodies are parsed beside the runtime that accepts connections.
 const SMALL: usize = 16 * 1024;
+
+/// More at a time would not be faster, and each takes memory.
+const PARALLEL_LARGE_BODIES: usize = 4;
 
 /// A caller over HTTP/1 does not say how long it waits; the settings do.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket, TcpStream, UnixListener, UnixStream, lookup_host};
 use tokio::time::{Instant, sleep};
-use tracing::warn;
+use tracing::{debug, warn};
 
 use crate::model::Peer;
 
@@ -40,15 +40,15 @@ pub enum Listener {
     Unix(UnixListener, SocketFile),
 }
 
-/// A listener on its way from one runtime to another.
+/// A listener that is registered with no runtime.
 #[derive(Debug)]
-pub(super) enum Detached {
+pub(super) enum DetachedListener {
     Tcp(std::net::TcpListener),
     Unix(std::os::unix::net::UnixListener, SocketFile),
 }
 
-impl Detached {
-    /// Joins the runtime that this is called on.
+impl DetachedListener {
+    /// Registers the listener with the current runtime.
     pub(super) fn attach(self) -> io::Result<Listener> {
         Ok(match self {
             Self::Tcp(listener) => Listener::Tcp(TcpListener::from_std(listener)?),
@@ -90,14 +90,14 @@ impl Listener {
         })
     }
 
-    /// Leaves the runtime that it was bound on.
+    /// Deregisters the listener from its runtime.
     ///
     /// # Errors
-    /// If the operating system refuses to say what the socket is.
-    pub(super) fn detach(self) -> io::Result<Detached> {
+    /// If the runtime's I/O driver fails.
+    pub(super) fn detach(self) -> io::Result<DetachedListener> {
         Ok(match self {
-            Self::Tcp(listener) => Detached::Tcp(listener.into_std()?),
-            Self::Unix(listener, file) => Detached::Unix(listener.into_std()?, file),
+            Self::Tcp(listener) => DetachedListener::Tcp(listener.into_std()?),
+            Self::Unix(listener, file) => DetachedListener::Unix(listener.into_std()?, file),
         })
     }
 
@@ -140,7 +140,10 @@ impl Listener {
         match self {
             Self::Tcp(listener) => {
                 let (stream, address) = listener.accept().await?;
-                stream.set_nodelay(true)?;
+                if let Err(error) = stream.set_nodelay(true) {
+                    // The connection is broken already, as the first read will show.
+                    debug!(peer = %address, %error, "cannot set TCP_NODELAY");
+                }
                 Ok(Connection::Tcp(stream, Peer::Tcp(address)))
             }
             Self::Unix(listener, _) => Ok(Connection::Unix(listener.accept().await?.0)),
@@ -159,43 +162,46 @@ impl Connection {
     }
 }
 
-/// Takes one connection after the other from a listener, whatever happens.
+/// Accepts connections, and retries when that fails.
 #[derive(Debug)]
-pub(super) struct Accepting {
+pub(super) struct Acceptor {
     listener: Listener,
-    /// What it is for, for the log.
+    /// The listener's name in log lines.
     name: &'static str,
-    warned: Option<Instant>,
+    warned_at: Option<Instant>,
 }
 
-impl Accepting {
+impl Acceptor {
     pub(super) const fn new(listener: Listener, name: &'static str) -> Self {
         Self {
             listener,
             name,
-            warned: None,
+            warned_at: None,
         }
     }
 
-    /// The next connection. While there can be none it tries again, and says so once a minute.
-    /// Cancel-safe.
+    /// Returns the next connection. Logs a failure at most once a minute and retries. Cancel-safe.
     pub(super) async fn next(&mut self) -> Connection {
+        use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
         loop {
             let error = match self.listener.accept().await {
                 Ok(connection) => return connection,
                 Err(error) => error,
             };
-            // The peer's affair: it has left again.
-            if error.kind() == io::ErrorKind::ConnectionAborted {
+            // Concerns that one connection; the next one may be waiting already.
+            if matches!(
+                error.kind(),
+                ConnectionAborted | ConnectionRefused | ConnectionReset
+            ) {
                 continue;
             }
             let now = Instant::now();
-            if self.warned.is_none_or(|warned| now - warned >= SILENCE) {
-                self.warned = Some(now);
+            if self.warned_at.is_none_or(|at| now - at >= WARN_INTERVAL) {
+                self.warned_at = Some(now);
                 warn!(
                     %error,
                     listener = self.name,
-                    "cannot accept a connection; retrying (is the limit on open files too low?)"
+                    "cannot accept connections; retrying (is the limit on open files too low?)"
                 );
             }
             sleep(BACKOFF).await;
@@ -203,16 +209,17 @@ impl Accepting {
     }
 }
 
-/// How long to wait where no connection can be accepted.
+/// Delay before accepting again after a failure.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// How long the same is not logged again.
-const SILENCE: Duration = Duration::from_secs(60);
+/// The shortest time between two warnings.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Connections that the kernel keeps until they are accepted; it may allow fewer
-/// (`net.core.somaxconn`). All Envoys of a fleet come at once after a restart.
+/// Connections that the kernel queues until they are accepted, at most `net.core.somaxconn`. All Envoys of a
+/// fleet reconnect at once after a restart.
 const BACKLOG: u32 = 4096;
 
+/// Binds the first address that the name resolves to and that can be bound.
 async fn bind_tcp(address: &str) -> io::Result<TcpListener> {
     let mut failed = None;
     for address in lookup_host(address).await? {

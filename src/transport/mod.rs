@@ -2,16 +2,17 @@
 //!
 //! The rate limit call is served straight by hyper ([`grpc`]), without tonic's router, since every
 //! request through every Envoy pays for it; health and reflection fall through to tonic
-//! ([`routes`]). One current-thread runtime per core ([`server`]); a connection stays on its core,
-//! and a decision never leaves the task that read it.
+//! ([`routes`]). One current-thread runtime per core ([`server`]); a connection stays on its core
+//! ([`core_selector`]), and a decision never leaves the task that read it. Everything else that is served
+//! over HTTP goes through [`http_server`], which limits what a client can hold.
 //!
 //! Only here are protobuf and gRPC known. What a client controls (the texts of entries) never
 //! becomes an error; what is refused is the fault of a configuration, see [`status`].
 
-mod balance;
 mod body;
 mod census;
 mod convert;
+mod core_selector;
 mod deadline;
 mod frame;
 mod grpc;

@@ -1,6 +1,6 @@
 //! The gRPC server: a current-thread runtime per core, connections that stay on theirs.
 //!
-//! One thread accepts, and hands each connection to a core that is not busy ([`balance`]).
+//! One thread accepts, and assigns each connection to the least busy core ([`core_selector`](super::core_selector)).
 //! A connection lives until its peer leaves, its age is up, or the server drains; in the
 //! latter two cases the peer is told (GOAWAY), what is under way is finished, and after the grace
 //! what is left is cut. HTTP/2 is set up for Envoy, which opens streams before it has read our
@@ -20,10 +20,10 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, 
 use tracing::debug;
 
 use super::Service;
-use super::balance::{self, Balance};
+use super::core_selector::{self, CoreSelector};
 use super::grpc::Calls;
 use super::http2::{self, PrefaceError};
-use super::listener::{Accepting, Address, Connection, Detached, Listener};
+use super::listener::{Acceptor, Address, Connection, DetachedListener, Listener};
 use super::routes::{HealthReporter, Routes};
 use crate::model::Peer;
 
@@ -56,7 +56,7 @@ pub enum ServerError {
     /// The compiled-in descriptors are broken.
     #[error("gRPC reflection: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
-    /// The listener cannot be taken to the thread that accepts.
+    /// The listener cannot be moved to the accepting thread.
     #[error("cannot accept connections: {0}")]
     Accept(#[source] std::io::Error),
     /// No thread, or no runtime on it.
@@ -125,15 +125,6 @@ impl Server {
         &self.address
     }
 
-    /// Open connections on each core.
-    #[must_use]
-    pub fn connections(&self) -> Vec<usize> {
-        self.open
-            .iter()
-            .map(|open| open.load(Ordering::Relaxed))
-            .collect()
-    }
-
     /// Takes no more connections, tells every peer to go, and waits until the last call has been
     /// answered, at most `grace`. Returns how many connections had to be cut.
     pub async fn drain(self, grace: Duration) -> usize {
@@ -168,7 +159,7 @@ struct Core {
 }
 
 impl Core {
-    /// How long it has worked since its start.
+    /// Returns its busy time since its start.
     fn busy(&self) -> Duration {
         self.metrics.worker_total_busy_duration(0)
     }
@@ -214,17 +205,17 @@ impl Socket {
     }
 }
 
-/// Accepts on a thread of its own, so that newcomers wait for nothing else: not for a long call over HTTP, nor
-/// for whoever shares a core with them.
+/// Starts the thread that accepts connections. It does nothing else, so that no HTTP request and no other
+/// connection delays a new one.
 fn start_accepting(
-    listener: Detached,
+    listener: DetachedListener,
     cores: Vec<Core>,
     draining: watch::Receiver<Option<Duration>>,
 ) -> std::io::Result<std::thread::JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    // Reported here, where somebody waits for it.
+    // Here, so that the caller gets the error.
     let listener = {
         let _on = runtime.enter();
         listener.attach()?
@@ -234,21 +225,22 @@ fn start_accepting(
         .spawn(move || runtime.block_on(accept(listener, cores, draining)))
 }
 
-/// Hands each connection to a core ([`balance`]), until the server drains.
+/// Accepts connections and assigns each to a core, until the server drains.
 async fn accept(
     listener: Listener,
     cores: Vec<Core>,
     mut draining: watch::Receiver<Option<Duration>>,
 ) {
-    let mut accepting = Accepting::new(listener, "grpc");
-    let mut balance = Balance::new(cores.len(), Instant::now());
-    let mut looks = interval_at(Instant::now() + balance::PERIOD, balance::PERIOD);
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut acceptor = Acceptor::new(listener, "grpc");
+    let mut selector = CoreSelector::new(cores.len(), Instant::now());
+    let first = Instant::now() + core_selector::SAMPLE_INTERVAL;
+    let mut samples = interval_at(first, core_selector::SAMPLE_INTERVAL);
+    samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         let accepted = tokio::select! {
-            accepted = accepting.next() => accepted,
-            now = looks.tick() => {
-                balance.look(now, cores.iter().map(Core::busy));
+            accepted = acceptor.next() => accepted,
+            now = samples.tick() => {
+                selector.sample(now, cores.iter().map(Core::busy));
                 continue;
             }
             _ = draining.wait_for(Option::is_some) => return,
@@ -260,7 +252,7 @@ async fn accept(
                 continue;
             }
         };
-        if let Some(core) = cores.get(balance.choose()) {
+        if let Some(core) = cores.get(selector.select()) {
             // Fails only once the worker is gone, and then the server is ending.
             let _sent = core.connections.send((socket, Open::new(&core.open)));
         }
@@ -386,8 +378,8 @@ impl Worker {
         let mut accept = std::pin::pin!(http2::accept(stream, report));
         let accepted = tokio::select! {
             accepted = accept.as_mut() => accepted,
-            // A client that has sent nothing has no call to finish. Envoy sends its preface at once.
-            () = sleep(PREFACE_TIME.min(config.max_age)) => return Ok(()),
+            // No preface, no call to finish. Envoy sends its preface as soon as it is connected.
+            () = sleep(PREFACE_TIMEOUT.min(config.max_age)) => return Ok(()),
             // Unless its first call is on its way.
             grace = drained(&mut draining) => match timeout(grace.min(LATE_PREFACE), accept).await {
                 Ok(accepted) => accepted,
@@ -479,11 +471,35 @@ const LATE_PREFACE: Duration = Duration::from_millis(500);
 /// A peer that vanished without a word is noticed after twice this.
 const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
-/// How long a client has for HTTP/2's preface.
-const PREFACE_TIME: Duration = Duration::from_secs(10);
+/// Time limit for HTTP/2's connection preface.
+const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often a drain looks whether the last connection has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(10);
 
 /// Lets connections that end by their own deadline end first.
 const DRAIN_SLACK: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Stopwatch;
+
+    #[test]
+    fn a_core_that_works_gets_busier_than_one_that_waits() {
+        let cores = [(); 2].map(|()| {
+            let mut builder = tokio::runtime::Builder::new_current_thread();
+            builder.enable_all().build().unwrap()
+        });
+        let work = Duration::from_millis(50);
+        cores[0].block_on(async {
+            let watch = Stopwatch::start();
+            while watch.elapsed() < work {
+                tokio::task::yield_now().await;
+            }
+        });
+        cores[1].block_on(async { sleep(work).await });
+        let [busy, idle] = cores.map(|core| core.metrics().worker_total_busy_duration(0));
+        assert!(busy > idle, "{busy:?} {idle:?}");
+    }
+}

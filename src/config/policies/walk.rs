@@ -101,8 +101,8 @@ impl<'t> RawMap<'t> {
     }
 }
 
-/// Reads a document as a policy file. Takes it apart meanwhile: what has been read is freed, and its
-/// memory used again for what comes of the rest.
+/// Reads a document as a policy file. Frees each node once it has been read, so that its memory serves for
+/// the fields of the next ones.
 pub(super) fn policy<'t>(document: Node<'t>, notes: &mut Notes<'_>) -> Option<RawMap<'t>> {
     if let Kind::Map(_) = document.kind {
         return Some(map(Level::Root, Maps::from([document]), &Path::Root, notes));
@@ -184,7 +184,7 @@ fn value<'t>(
         }
         (FieldKind::List(level), Kind::List(items)) => {
             let items = Rc::clone(items);
-            // Now nobody else has the list, unless an anchor names it.
+            // The last reference but `items`, unless an anchor holds the list.
             drop(node);
             Raw::List(list(level, items, path, notes))
         }
@@ -199,7 +199,7 @@ fn list<'t>(
     notes: &mut Notes<'_>,
 ) -> Vec<Option<RawMap<'t>>> {
     let mut maps = Vec::with_capacity(items.len());
-    for (index, item) in taken(items).enumerate() {
+    for (index, item) in into_items(items).enumerate() {
         let path = path.index(index);
         if let Kind::Map(_) = item.kind {
             maps.push(Some(map(level, Maps::from([item]), &path, notes)));
@@ -222,8 +222,8 @@ fn list<'t>(
     maps
 }
 
-/// The items of a list, each freed by whoever takes it, if nobody else has the list.
-fn taken<'t>(items: Rc<Vec<Node<'t>>>) -> Box<dyn Iterator<Item = Node<'t>> + 't> {
+/// Iterates over the items of a list by value. Frees each after its turn, unless the list is shared.
+fn into_items<'t>(items: Rc<Vec<Node<'t>>>) -> Box<dyn Iterator<Item = Node<'t>> + 't> {
     match Rc::try_unwrap(items) {
         Ok(items) => Box::new(items.into_iter()),
         Err(items) => Box::new((0..items.len()).filter_map(move |at| items.get(at).cloned())),

@@ -157,8 +157,8 @@ impl Shard {
             beside: 0,
         };
         let verdict = moment.tell(check, spot, &state, judgement);
-        moment.outlast(verdict, check, &state, || {
-            self.shared_wait(print, check, judgement, moment)
+        moment.extend_wait(verdict, check, &state, || {
+            self.shared_counter_wait(print, check, judgement, moment)
         })
     }
 
@@ -191,9 +191,11 @@ impl Shard {
             (Spot::Refused(until), _) => moment.refuse(check, until),
             (Spot::Entry(at), Some(state)) => {
                 let verdict = moment.tell(check, spot, state, judgement);
-                moment.outlast(verdict, check, state, || {
-                    let print = self.table.print(at);
-                    print.map_or(0, |print| self.shared_wait(print, check, judgement, moment))
+                moment.extend_wait(verdict, check, state, || {
+                    let print = self.table.fingerprint(at);
+                    print.map_or(0, |print| {
+                        self.shared_counter_wait(print, check, judgement, moment)
+                    })
                 })
             }
             (_, Some(state)) => moment.tell(check, spot, state, judgement),
@@ -417,8 +419,8 @@ impl Shard {
         }
     }
 
-    /// Milliseconds until there is room in the shared counter that a key may have been charged to.
-    fn shared_wait(
+    /// Returns the milliseconds until the shared counter of this key admits the check; 0 if there is none.
+    fn shared_counter_wait(
         &self,
         print: Fingerprint,
         check: &Check,

@@ -70,8 +70,8 @@ impl Table {
         self.index.find(print.table, is_it).map(|&at| position(at))
     }
 
-    /// Whose entry it is.
-    pub(super) fn print(&self, at: usize) -> Option<Fingerprint> {
+    /// Returns the fingerprint of the key at this position.
+    pub(super) fn fingerprint(&self, at: usize) -> Option<Fingerprint> {
         self.entries.get(at).map(|entry| entry.print)
     }
 

@@ -52,19 +52,19 @@ impl Moment {
         }
     }
 
-    /// Makes the wait of a check that is over last for so many milliseconds as `shared` says, if the key's
-    /// own counter will have expired by then: the key is judged by the shared counter again.
-    pub(super) fn outlast(
+    /// Extends the wait of a check that is over to `shared_wait` milliseconds, if the key's own counter
+    /// expires during its wait: from then on the key is judged by the shared counter again.
+    pub(super) fn extend_wait(
         self,
         verdict: Verdict,
         check: &Check,
         own: &State,
-        shared: impl FnOnce() -> u64,
+        shared_wait: impl FnOnce() -> u64,
     ) -> Verdict {
         if !verdict.over || verdict.never {
             return verdict;
         }
-        let (wait, shared) = (verdict.reset_millis, shared());
+        let (wait, shared) = (verdict.reset_millis, shared_wait());
         if shared <= wait || own.falls_to(&check.quota, 0, self.now) > self.asked + wait {
             return verdict;
         }

@@ -1,12 +1,11 @@
-//! An HTTP listener with its routes. Handlers find who asks as `ConnectInfo<Peer>`.
+//! Serves an HTTP/1 listener. Handlers get the client's address as `ConnectInfo<Peer>`.
 //!
-//! Bounded in number, bytes and time, since anybody may connect: so many connections ([`places`]), a
-//! header, a body and the reading of its answer within their times ([`Patience`]).
-//! A connection that asks nothing for as long as a header may take is closed. Where all places are taken,
-//! one of the peer with the most of them goes, so a newcomer is not locked out by those who hold many.
+//! Connections are limited in number ([`connections`]), bytes and time ([`HttpLimits`]), since every pod of
+//! the cluster may connect. At the limit a new connection is accepted and an older one is closed, of
+//! the address with the most connections, so that one client cannot lock out the others.
 
 mod body;
-mod places;
+mod connections;
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -30,11 +29,11 @@ use tower::ServiceExt;
 use tracing::debug;
 
 use self::body::BodyError;
-pub use self::places::{Patience, Room};
-use self::places::{Place, Places};
-use super::listener::{Accepting, Address, Connection, Listener};
+use self::connections::{ConnectionTable, TableEntry};
+pub use self::connections::{HttpLimits, HttpTimeouts};
+use super::listener::{Acceptor, Address, Connection, Listener};
 
-/// A running HTTP server. Dropping it lets it run until the runtime ends.
+/// A running HTTP server. Dropping it stops it without a time limit for requests under way.
 #[derive(Debug)]
 pub struct HttpServer {
     address: Address,
@@ -43,20 +42,24 @@ pub struct HttpServer {
 }
 
 impl HttpServer {
-    /// Serves `routes` on `listener`, with as much at once as there is `room`.
+    /// Serves `routes` on `listener` within `limits`.
     #[must_use]
-    pub fn start(listener: Listener, routes: Router, room: Room) -> Self {
+    pub fn start(listener: Listener, routes: Router, limits: HttpLimits) -> Self {
+        Self::start_with(listener, routes, Arc::new(ConnectionTable::new(limits)))
+    }
+
+    fn start_with(listener: Listener, routes: Router, table: Arc<ConnectionTable>) -> Self {
         let address = listener.address();
         let (stop, stopped) = watch::channel(false);
-        let connections = Connections {
+        let accept_loop = AcceptLoop {
             routes,
-            places: Arc::new(Places::new(room)),
+            table,
             stopped,
         };
         Self {
             address,
             stop,
-            serving: tokio::spawn(connections.serve(listener)),
+            serving: tokio::spawn(accept_loop.run(listener)),
         }
     }
 
@@ -77,135 +80,136 @@ impl HttpServer {
 }
 
 #[derive(Debug)]
-struct Connections {
+struct AcceptLoop {
     routes: Router,
-    places: Arc<Places>,
+    table: Arc<ConnectionTable>,
     stopped: watch::Receiver<bool>,
 }
 
-impl Connections {
-    /// Serves until told to stop and the last request has been answered.
-    async fn serve(mut self, listener: Listener) {
-        let mut accepting = Accepting::new(listener, "http");
+impl AcceptLoop {
+    /// Serves until stopped and the last request has been answered.
+    async fn run(mut self, listener: Listener) {
+        let mut acceptor = Acceptor::new(listener, "http");
         let mut open = JoinSet::new();
         loop {
             let connection = tokio::select! {
-                connection = accepting.next() => connection,
+                connection = acceptor.next() => connection,
                 Some(_) = open.join_next() => continue,
-                () = stop(&mut self.stopped) => break,
+                () = wait_for_stop(&mut self.stopped) => break,
             };
             let peer = connection.peer();
-            let Some(place) = self.places.take(peer, Instant::now()) else {
-                debug!(%peer, "connection refused: all others are being answered");
+            let Some(entry) = self.table.insert(peer, Instant::now()) else {
+                debug!(%peer, "connection limit reached by requests of this client in progress; closing its new connection");
                 continue;
             };
             let (routes, stopped) = (self.routes.clone(), self.stopped.clone());
             open.spawn(async move {
                 match connection {
-                    Connection::Tcp(stream, _) => serve(stream, routes, place, stopped).await,
-                    Connection::Unix(stream) => serve(stream, routes, place, stopped).await,
+                    Connection::Tcp(stream, _) => serve(stream, routes, entry, stopped).await,
+                    Connection::Unix(stream) => serve(stream, routes, entry, stopped).await,
                 }
             });
         }
-        // Nobody can connect any more.
-        drop(accepting);
+        // Closes the listening socket, so that clients connect elsewhere.
+        drop(acceptor);
         while open.join_next().await.is_some() {}
     }
 }
 
-async fn serve<S>(stream: S, routes: Router, place: Place, mut stopped: watch::Receiver<bool>)
+async fn serve<S>(stream: S, routes: Router, entry: TableEntry, mut stopped: watch::Receiver<bool>)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let place = Arc::new(place);
-    let peer = place.peer();
-    let at = Arc::clone(&place);
-    let answer = service_fn(move |request| {
-        let (routes, place) = (routes.clone(), Arc::clone(&at));
-        async move { Ok::<_, Infallible>(answer(routes, &place, request).await) }
+    let entry = Arc::new(entry);
+    let peer = entry.peer();
+    let for_service = Arc::clone(&entry);
+    let service = service_fn(move |request| {
+        let (routes, entry) = (routes.clone(), Arc::clone(&for_service));
+        async move { Ok::<_, Infallible>(handle(routes, &entry, request).await) }
     });
     let connection = Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(place.room().patience.header)
-        .max_headers(MOST_HEADERS)
-        .max_buf_size(MOST_HEADER_BYTES)
-        .serve_connection(TokioIo::new(stream), answer);
+        .header_read_timeout(entry.limits().timeouts.header)
+        .max_headers(MAX_HEADERS)
+        .max_buf_size(MAX_HEADER_BYTES)
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
     let mut is_stopping = false;
-    let ended = loop {
-        let due = place.due();
+    let result = loop {
+        let next_check = entry.next_check(Instant::now());
         tokio::select! {
-            ended = connection.as_mut() => break ended,
-            () = stop(&mut stopped), if !is_stopping => {
+            // An evicted connection starts no request: its client would not get the answer.
+            biased;
+            () = entry.evicted() => {
+                debug!(%peer, "connection evicted at the listener's limit");
+                return;
+            }
+            () = wait_for_stop(&mut stopped), if !is_stopping => {
                 is_stopping = true;
                 connection.as_mut().graceful_shutdown();
             }
-            () = place.evicted() => {
-                debug!(%peer, "connection closed: its place is another's");
-                return;
-            }
-            () = sleep_until(due) => {
-                if place.is_late(Instant::now()) {
-                    debug!(%peer, "connection closed: its answer was not read");
+            result = connection.as_mut() => break result,
+            () = sleep_until(next_check) => {
+                if entry.is_overdue(Instant::now()) {
+                    debug!(%peer, "response not read in time; closing the connection");
                     return;
                 }
             }
         }
     };
-    if let Err(error) = ended {
-        debug!(%peer, %error, "connection failed");
+    if let Err(error) = result {
+        debug!(%peer, %error, "http connection failed");
     }
 }
 
-/// Reads the body, within its bounds, and has the routes answer.
-async fn answer(routes: Router, place: &Place, request: Request<Incoming>) -> Response {
+/// Reads the body within its limits, and passes the request to its handler.
+async fn handle(routes: Router, entry: &TableEntry, request: Request<Incoming>) -> Response {
     let (mut head, mut incoming) = request.into_parts();
-    place.asking(Instant::now());
-    let patience = place.room().patience;
-    let read = timeout(patience.body, body::read(&mut incoming, place)).await;
-    let read = read.unwrap_or(Err(BodyError::Late(patience.body)));
-    let (bytes, held) = match read {
-        Ok(read) => read,
+    entry.set_receiving(Instant::now());
+    let timeouts = entry.limits().timeouts;
+    let body = timeout(timeouts.body, body::read(&mut incoming, entry)).await;
+    let body = body.unwrap_or(Err(BodyError::Timeout(timeouts.body)));
+    let response = match body {
+        Ok((body, reservation)) => {
+            head.extensions.insert(ConnectInfo(entry.peer()));
+            entry.set_handling(Instant::now());
+            let request = Request::from_parts(head, Body::from(body));
+            let Ok(response) = routes.oneshot(request).await;
+            drop(reservation);
+            response
+        }
         Err(error) => {
-            // While the answer is on its way.
-            tokio::spawn(timeout(DISCARD_TIME, body::discard(incoming)));
-            return refuse(&error);
+            // While the response is sent.
+            tokio::spawn(timeout(DISCARD_TIMEOUT, body::discard(incoming)));
+            refuse(&error)
         }
     };
-    head.extensions.insert(ConnectInfo(place.peer()));
-    place.answering();
-    let request = Request::from_parts(head, Body::from(bytes));
-    let answer = match routes.oneshot(request).await {
-        Ok(answer) => answer,
-        Err(never) => match never {},
-    };
-    drop(held);
-    place.answered(Instant::now() + patience.answer);
-    answer
+    entry.set_sending(Instant::now());
+    response
 }
 
 fn refuse(error: &BodyError) -> Response {
     let code = match error {
-        BodyError::Late(_) => StatusCode::REQUEST_TIMEOUT,
+        BodyError::Timeout(_) => StatusCode::REQUEST_TIMEOUT,
         BodyError::TooLong(_) => StatusCode::PAYLOAD_TOO_LARGE,
-        BodyError::NoRoom(_) => StatusCode::SERVICE_UNAVAILABLE,
+        BodyError::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
         BodyError::Broken(_) => StatusCode::BAD_REQUEST,
     };
     let close = [(CONNECTION, "close")];
     (code, close, format!("{error}\n")).into_response()
 }
 
-async fn stop(stopped: &mut watch::Receiver<bool>) {
+async fn wait_for_stop(stopped: &mut watch::Receiver<bool>) {
     // A sender that is dropped means stop as well.
     let _dropped = stopped.wait_for(|stopped| *stopped).await;
 }
 
-/// How long the rest of a refused body is taken.
-const DISCARD_TIME: Duration = Duration::from_secs(2);
+/// Time limit for reading the rest of a refused body.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a request's header may hold. A browser behind a few proxies sends some 2 KiB in 20 lines.
-const MOST_HEADERS: usize = 100;
-const MOST_HEADER_BYTES: usize = 64 * 1024;
+/// Limits of a request's header. A browser behind a few proxies sends some 2 KiB in 20 fields.
+const MAX_HEADERS: usize = 100;
+const MAX_HEADER_BYTES: usize = 64 * 1024;
 
 #[cfg(test)]
 mod tests;

@@ -1,51 +1,90 @@
-//! What a peer that is slow, silent or many does to others.
+//! Slow, silent and numerous clients against the limits of an HTTP listener.
 
 use std::net::SocketAddr;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::ConnectInfo;
 use axum::routing::{get, post};
+use futures_util::Stream;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::mpsc;
 
 use super::*;
 use crate::model::Peer;
 use crate::transport::listener::Address;
 
 const SHORT: Duration = Duration::from_millis(300);
-/// Never over while a test runs.
+/// Longer than any test.
 const LONG: Duration = Duration::from_secs(600);
 
-const ROOM: Room = Room {
+const LIMITS: HttpLimits = HttpLimits {
     connections: 3,
     body_bytes: 100_000,
-    largest_body: 60_000,
-    patience: Patience {
+    max_body: 60_000,
+    timeouts: HttpTimeouts {
         header: LONG,
         body: LONG,
-        answer: LONG,
+        response: LONG,
     },
 };
+
+/// Bytes of the response of `/large`: more than the socket buffers hold.
+const LARGE: usize = 64 << 20;
 
 struct Running {
     server: HttpServer,
     address: SocketAddr,
+    /// Receives a message when the body of a `/large` response is dropped.
+    large_body_dropped: mpsc::UnboundedReceiver<()>,
+    table: Arc<ConnectionTable>,
 }
 
-async fn start(room: Room) -> Running {
+/// A body of one frame that reports when it is dropped.
+struct LargeBody {
+    rest: Option<Bytes>,
+    dropped: mpsc::UnboundedSender<()>,
+}
+
+impl LargeBody {
+    fn frames(mut self) -> impl Stream<Item = Result<Bytes, Infallible>> {
+        futures_util::stream::poll_fn(move |_| Poll::Ready(self.rest.take().map(Ok)))
+    }
+}
+
+impl Drop for LargeBody {
+    fn drop(&mut self) {
+        // The test may have ended.
+        let _closed = self.dropped.send(());
+    }
+}
+
+async fn start(limits: HttpLimits) -> Running {
     let address = Address::Tcp("127.0.0.1:0".into());
     let listener = Listener::bind(&address).await.unwrap();
+    let (dropped, large_body_dropped) = mpsc::unbounded_channel();
+    let large = async move || {
+        let rest = Some(Bytes::from(vec![b'x'; LARGE]));
+        Body::from_stream(LargeBody { rest, dropped }.frames())
+    };
     let routes = Router::new()
         .route(
             "/",
             get(async |ConnectInfo(peer): ConnectInfo<Peer>| peer.to_string()),
         )
-        .route("/large", get(async || "x".repeat(64 << 20)))
+        .route("/large", get(large))
         .route("/length", post(async |body: Bytes| body.len().to_string()));
-    let server = HttpServer::start(listener, routes, room);
+    let table = Arc::new(ConnectionTable::new(limits));
+    let server = HttpServer::start_with(listener, routes, Arc::clone(&table));
     let address = server.address().to_string().parse().unwrap();
-    Running { server, address }
+    Running {
+        server,
+        address,
+        large_body_dropped,
+        table,
+    }
 }
 
 impl Running {
@@ -53,14 +92,14 @@ impl Running {
         TcpStream::connect(self.address).await.unwrap()
     }
 
-    /// A connection that has sent this.
+    /// Opens a connection and sends `text`.
     async fn sent(&self, text: &str) -> TcpStream {
         let mut stream = self.connect().await;
         stream.write_all(text.as_bytes()).await.unwrap();
         stream
     }
 
-    /// What a new connection is answered.
+    /// Sends a request over a new connection and returns the response.
     async fn ask(&self) -> String {
         let mut stream = self
             .sent("GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n")
@@ -69,31 +108,39 @@ impl Running {
     }
 }
 
-/// What comes until the server closes the connection.
+/// Fails if `future` takes so long that it hangs.
+async fn within<F: Future>(future: F) -> F::Output {
+    timeout(Duration::from_secs(20), future).await.unwrap()
+}
+
+/// Reads until the server closes the connection.
 async fn rest(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     // A reset ends it as well.
-    let _ended = stream.read_to_end(&mut bytes).await;
+    let _ended = within(stream.read_to_end(&mut bytes)).await;
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Reads an answer whose last line is this.
+/// Reads until the response ends with `end`.
 async fn until(stream: &mut TcpStream, end: &str) {
     let mut text = String::new();
     while !text.ends_with(end) {
         let mut byte = [0];
-        stream.read_exact(&mut byte).await.unwrap();
+        within(stream.read_exact(&mut byte)).await.unwrap();
         text.push(char::from(byte[0]));
     }
 }
 
-fn with(patience: Patience) -> Room {
-    Room { patience, ..ROOM }
+/// Starts a listener with one short timeout.
+async fn start_with(set: impl FnOnce(&mut HttpTimeouts)) -> Running {
+    let mut limits = LIMITS;
+    set(&mut limits.timeouts);
+    start(limits).await
 }
 
 #[tokio::test]
 async fn handlers_know_who_asks() {
-    let running = start(ROOM).await;
+    let running = start(LIMITS).await;
     let mut stream = running.sent("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await;
     let own = stream.local_addr().unwrap().to_string();
     until(&mut stream, &own).await;
@@ -106,12 +153,8 @@ async fn handlers_know_who_asks() {
 }
 
 #[tokio::test]
-async fn half_a_header_and_silence_are_waited_for_so_long() {
-    let patience = Patience {
-        header: SHORT,
-        ..ROOM.patience
-    };
-    let running = start(with(patience)).await;
+async fn an_incomplete_header_times_out() {
+    let running = start_with(|timeouts| timeouts.header = SHORT).await;
     for begun in ["", "GET / HT", "GET / HTTP/1.1\r\nhost: a\r\n"] {
         let mut stream = running.sent(begun).await;
         assert_eq!(rest(&mut stream).await, "", "{begun:?}");
@@ -122,12 +165,8 @@ async fn half_a_header_and_silence_are_waited_for_so_long() {
 }
 
 #[tokio::test]
-async fn half_a_body_is_waited_for_so_long() {
-    let patience = Patience {
-        body: SHORT,
-        ..ROOM.patience
-    };
-    let running = start(with(patience)).await;
+async fn an_incomplete_body_times_out() {
+    let running = start_with(|timeouts| timeouts.body = SHORT).await;
     let begun = "POST /length HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n1234";
     let mut stream = running.sent(begun).await;
     let answer = rest(&mut stream).await;
@@ -136,25 +175,18 @@ async fn half_a_body_is_waited_for_so_long() {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_reads_is_dropped() {
-    let patience = Patience {
-        answer: SHORT,
-        ..ROOM.patience
-    };
-    let running = start(with(patience)).await;
+async fn a_response_that_is_not_read_times_out() {
+    let mut running = start_with(|timeouts| timeouts.response = SHORT).await;
     let mut stream = running.sent("GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    stream.readable().await.unwrap();
-    // Until the other side is gone, nothing is read.
-    while stream.try_write(b"\r\n").is_ok() {
-        tokio::time::sleep(SHORT / 10).await;
-    }
+    within(running.large_body_dropped.recv()).await.unwrap();
+    // What was in the socket buffers.
     let read = rest(&mut stream).await.len();
-    assert!(read < 64 << 20, "{read}");
+    assert!(read < LARGE, "{read}");
 }
 
 #[tokio::test]
 async fn a_long_body_is_refused() {
-    let running = start(ROOM).await;
+    let running = start(LIMITS).await;
     let told = "POST /length HTTP/1.1\r\nhost: a\r\ncontent-length: 60001\r\n\r\n";
     let mut stream = running.sent(told).await;
     let answer = rest(&mut stream).await;
@@ -170,8 +202,8 @@ async fn a_long_body_is_refused() {
 }
 
 #[tokio::test]
-async fn where_all_places_are_taken_the_one_that_waits_longest_goes() {
-    let running = start(ROOM).await;
+async fn at_the_limit_the_longest_waiting_connection_is_evicted() {
+    let running = start(LIMITS).await;
     let mut first = running.connect().await;
     let mut others = Vec::new();
     for _ in 0..2 {
@@ -180,7 +212,7 @@ async fn where_all_places_are_taken_the_one_that_waits_longest_goes() {
     let answer = running.ask().await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(rest(&mut first).await, "");
-    // The others still have theirs.
+    // The others are still open.
     for stream in &mut others {
         stream.write_all(b"host: a\r\n\r\n").await.unwrap();
         let own = stream.local_addr().unwrap().to_string();
@@ -189,8 +221,8 @@ async fn where_all_places_are_taken_the_one_that_waits_longest_goes() {
 }
 
 #[tokio::test]
-async fn the_largest_unfinished_body_gives_way() {
-    let running = start(ROOM).await;
+async fn the_largest_unfinished_body_is_evicted() {
+    let running = start(LIMITS).await;
     let begun = |bytes: usize| {
         format!(
             "POST /length HTTP/1.1\r\nhost: a\r\ncontent-length: 60000\r\n\r\n{}",
@@ -198,6 +230,12 @@ async fn the_largest_unfinished_body_gives_way() {
         )
     };
     let mut greedy = running.sent(&begun(59_999)).await;
+    let received = async {
+        while running.table.body_bytes() < 59_999 {
+            tokio::task::yield_now().await;
+        }
+    };
+    within(received).await;
     let mut honest = running.sent(&begun(20_000)).await;
     honest
         .write_all("x".repeat(40_000).as_bytes())
@@ -208,8 +246,8 @@ async fn the_largest_unfinished_body_gives_way() {
 }
 
 #[tokio::test]
-async fn stopping_waits_for_what_is_under_way() {
-    let running = start(ROOM).await;
+async fn stopping_waits_for_requests_in_progress() {
+    let running = start(LIMITS).await;
     let begun = "POST /length HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n1";
     let mut stream = running.sent(begun).await;
     let address = running.address;
@@ -222,12 +260,12 @@ async fn stopping_waits_for_what_is_under_way() {
     stream.write_all(b"2").await.unwrap();
     let answer = rest(&mut stream).await;
     assert!(answer.ends_with("\r\n\r\n2"), "{answer}");
-    stopping.await.unwrap();
+    within(stopping).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_header_of_too_many_lines_is_refused() {
-    let running = start(ROOM).await;
+    let running = start(LIMITS).await;
     let lines = "x: y\r\n".repeat(101);
     let mut stream = running
         .sent(&format!("GET / HTTP/1.1\r\n{lines}\r\n"))
@@ -237,13 +275,13 @@ async fn a_header_of_too_many_lines_is_refused() {
 }
 
 #[tokio::test]
-async fn a_header_is_read_only_so_far() {
-    let running = start(ROOM).await;
+async fn a_header_without_end_is_not_read_forever() {
+    let running = start(LIMITS).await;
     let mut stream = running.sent("GET / HTTP/1.1\r\nx: ").await;
-    // More than all buffers on the way take: that it fails shows that nobody reads any more.
+    // More than all socket buffers hold: sending fails only once the server has stopped reading.
     let piece = [b'x'; 65_536];
     let mut sent = 0_usize;
-    while stream.write_all(&piece).await.is_ok() {
+    while within(stream.write_all(&piece)).await.is_ok() {
         sent += piece.len();
         assert!(sent < 1 << 30, "{sent} bytes were read");
     }
