@@ -18,7 +18,7 @@ build: ## build the release as the image does: target/release/tollgate, its symb
 	scripts/in-build-context
 
 run: build ## serve in the foreground with the shipped settings and policies (stop with Ctrl-C)
-	$${CARGO_TARGET_DIR:-target}/release/tollgate serve --config config/tollgate.yaml
+	target/release/tollgate serve --config config/tollgate.yaml
 
 demo: ## start Tollgate with a real Envoy in front, send requests, show 200s turn into 429s
 	scripts/demo

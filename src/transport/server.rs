@@ -1,6 +1,6 @@
 //! The gRPC server: a current-thread runtime per core, connections that stay on theirs.
 //!
-//! One thread accepts, and assigns each connection to the least busy core ([`core_selector`](super::core_selector)).
+//! One thread accepts, and assigns each connection to the least busy core ([`core_selector`]).
 //! A connection lives until its peer leaves, its age is up, or the server drains; in the
 //! latter two cases the peer is told (GOAWAY), what is under way is finished, and after the grace
 //! what is left is cut. HTTP/2 is set up for Envoy, which opens streams before it has read our

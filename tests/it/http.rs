@@ -342,11 +342,11 @@ async fn explain_knows_what_is_counted_and_charges_nothing() {
 }
 
 #[tokio::test]
-async fn whoever_holds_many_connections_locks_nobody_out() {
+async fn many_incomplete_requests_do_not_lock_other_requests_out() {
     let harness = Harness::with_policy(POLICY).await;
     for address in [&harness.http, &harness.admin] {
         let mut held = Vec::new();
-        // More than there is room for.
+        // More than either limit.
         for _ in 0..600 {
             let mut stream = TcpStream::connect(address).await.unwrap();
             stream.write_all(b"GET /healthcheck HTT").await.unwrap();
@@ -356,7 +356,7 @@ async fn whoever_holds_many_connections_locks_nobody_out() {
         assert_eq!(status, 200);
         let (status, _) = harness.admin("/config_dump").await;
         assert_eq!(status, 200);
-        // It gave way: the first of them.
+        // The oldest has been evicted.
         let mut rest = Vec::new();
         let _reset = within(held[0].read_to_end(&mut rest)).await;
         assert_eq!(rest, b"");

@@ -187,8 +187,8 @@ async fn a_response_that_is_not_read_times_out() {
 #[tokio::test]
 async fn a_long_body_is_refused() {
     let running = start(LIMITS).await;
-    let told = "POST /length HTTP/1.1\r\nhost: a\r\ncontent-length: 60001\r\n\r\n";
-    let mut stream = running.sent(told).await;
+    let declared = "POST /length HTTP/1.1\r\nhost: a\r\ncontent-length: 60001\r\n\r\n";
+    let mut stream = running.sent(declared).await;
     let answer = rest(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
     let chunked = format!(
