@@ -9,7 +9,7 @@ POLICIES = config/policies examples/envoy/policies
 export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc 2> /dev/null || echo 2))))
 
 .DEFAULT_GOAL := help
-.PHONY: help bench bench-micro bench-micro-once bench-quick build run demo test test-quick test-needs test-packages stress faults fmt fmt-check lint doc check-config count-instructions golden dashboard-picture docker ci
+.PHONY: help attack bench bench-micro bench-micro-once bench-quick build run demo test test-quick test-needs test-packages stress faults fmt fmt-check lint doc check-config count-instructions golden dashboard-picture docker ci
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ faults: test-needs ## break Redis in every way under load, at full length (half 
 	@status=0; FAULTS_REPORT=$(CURDIR)/target/faults.md \
 	  $(CARGO) test --release --locked --test it faults:: -- --test-threads=1 || status=$$?; \
 	  cat target/faults.md; exit $$status
+
+attack: test-needs build ## hostile clients against the release, at full size; print what each did
+	@rm -f target/attack.md
+	@status=0; ATTACK_REPORT=$(CURDIR)/target/attack.md TOLLGATE_BINARY=$(CURDIR)/target/release/tollgate \
+	  $(CARGO) test --locked --test it attacks:: -- --test-threads=1 || status=$$?; \
+	  cat target/attack.md; exit $$status
 
 test-needs: test-packages
 	scripts/get-envoy

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use axum::extract::{Query, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -29,7 +30,7 @@ use tokio::task::{JoinError, spawn_blocking};
 use super::explain::ExplainReport;
 use super::store::{self, StoreReport};
 use super::written::Domain;
-use super::{AdminState, PolicyStatus, alerts, counters, log, rlconfig, top};
+use super::{AdminState, PolicyStatus, alerts, counters, hosts, log, rlconfig, top};
 use crate::model::{Check, DescriptorText, Hits};
 use crate::pace;
 
@@ -46,6 +47,7 @@ pub fn routes(state: AdminState) -> Router {
         .route("/alerts", get(alerts::show))
         .route("/store", get(store::show))
         .route("/top", get(top::show))
+        .layer(from_fn_with_state(state.clone(), hosts::check))
         .with_state(state)
 }
 
@@ -204,13 +206,13 @@ const INDEX: &str = "\
               why a descriptor is answered as it is, and what it would be answered now; charges nothing
 /counters     ?domain=D&descriptor=key=value[,key=value]
               GET: what is counted for a descriptor, as JSON; DELETE: the same, and starts it afresh
-              (from this machine only, unless a token is set)
 /log          GET: the log's level; POST ?level=debug: changes it until settings are read again
 /decision-log GET: whose decisions are written to standard output, and which share of them;
               POST ?domain=D&ratio=0.1: changes that until settings are read again
-              (both POSTs from this machine only, unless a token is set)
 /alerts       which alerts fire, values and thresholds of all, and what happened lately
 /store        where counts are, and how that fares: breakers, servers, replicas
 /top          [?domain=D][&rule=R][&limit=N]
               the keys that exceeded their limits most often in the last one to two minutes
+
+To change something (POST, DELETE), ask from this machine with the header X-Requested-With, or bring the token.
 ";

@@ -13,8 +13,8 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
+use super::AdminState;
 use super::scrape::Scrapes;
-use super::{AdminState, brief};
 
 /// The routes of the `http` listener; `metrics` says whether `/metrics` is among them.
 pub fn routes(state: AdminState, metrics: bool) -> Router {
@@ -41,16 +41,21 @@ async fn readyz(State(state): State<AdminState>) -> Response {
         "policies: {} rules in {} domains, hash {}\n",
         policies.rules, policies.domains, policies.hash
     ));
+    // Any pod may ask, and what is wrong can quote any file that a policy links to: that is shown on
+    // the admin listener only.
     let refused = [
-        ("policies", policies.refused),
-        ("settings", state.status.settings_problem()),
+        ("policies", policies.refused.is_some(), policies.refused_at),
+        ("settings", state.status.are_settings_refused(), None),
     ];
-    for (what, why) in refused {
-        if let Some(why) = why {
-            let why = brief(&why, "/config_dump on the admin listener");
+    for (what, is_refused, place) in refused {
+        if is_refused {
             body.push_str(&format!(
-                "{what} refused: the last change did not take effect:\n{why}\n"
+                "{what} refused: the last change did not take effect; why: /config_dump on the admin \
+                 listener\n"
             ));
+        }
+        if let Some(place) = place {
+            body.push_str(&format!("{place}\n"));
         }
     }
     let code = if ready {

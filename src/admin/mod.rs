@@ -14,6 +14,7 @@ pub mod dump;
 mod expected;
 pub mod explain;
 pub mod health;
+mod hosts;
 mod log;
 mod permit;
 mod rlconfig;
@@ -27,16 +28,19 @@ use std::fmt;
 use std::sync::Arc;
 
 pub(crate) use brief::brief;
+pub use hosts::AllowedHosts;
 pub use log::LogLevel;
 pub use permit::{Token, TokenError};
 pub use status::{PolicyStatus, Status};
 
 use crate::alert::Overview;
-use crate::model::{Check, Verdict};
+use crate::event::AdminRefusal;
+use crate::model::{Check, LogLimit, Peer, Verdict};
 use crate::pipeline::Pipeline;
 use crate::policy::DomainSpec;
 use crate::store::{Lane, NotForgotten};
 use top::{TopQuery, TopReport};
+use tracing::warn;
 
 /// What the admin routes look at. Cheap to clone.
 #[derive(Clone)]
@@ -60,6 +64,10 @@ pub struct AdminState {
     pub top: Arc<dyn Fn(&TopQuery) -> TopReport + Send + Sync>,
     /// What callers must bring to change something; without, only those on this machine may.
     pub token: Option<Token>,
+    /// The names that the admin listener is served under.
+    pub allowed_hosts: AllowedHosts,
+    /// Which refusals were logged lately.
+    pub refusals: Arc<Refusals>,
     /// The log, if this process has one.
     pub log: Option<Arc<dyn LogLevel>>,
 }
@@ -72,11 +80,35 @@ impl AdminState {
         store.inspect(self.lane.as_ref(), check, now).await
     }
 
+    /// Counts that the admin listener refuses a request, and logs one of a kind each minute.
+    fn refuse(&self, reason: AdminRefusal, peer: Option<Peer>) {
+        self.pipeline.events().admin_refused(reason);
+        let now = self.pipeline.clock().now().as_millis();
+        if self.refusals.0.allows(reason.index(), now) {
+            let peer = peer.map(|peer| peer.to_string());
+            warn!(
+                reason = reason.name(),
+                peer,
+                "admin request refused; further ones for this reason are only counted for a minute"
+            );
+        }
+    }
+
     /// Drops the check's counter.
     async fn reset(&self, check: &Check) -> Result<(), NotForgotten> {
         let now = self.pipeline.clock().now();
         let store = self.pipeline.store();
         store.forget(self.lane.as_ref(), check, now).await
+    }
+}
+
+/// Which reasons to refuse admin requests were logged in the last minute.
+#[derive(Debug)]
+pub struct Refusals(LogLimit<{ AdminRefusal::ALL.len() }>);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(LogLimit::new(60_000))
     }
 }
 

@@ -1,8 +1,8 @@
 //! Who may change something over the admin listener.
 //!
 //! Until a token is set: whoever asks from this machine. With one: whoever brings it, from wherever.
-//! A web page may never: a browser says whose page it calls for (`Origin`), also where a name was
-//! made to point at this machine.
+//! A web page may never: a browser says whose page it calls for (`Origin`), and does not send
+//! `X-Requested-With` or `Authorization` to another site without asking first.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 
 use super::AdminState;
+use crate::event::AdminRefusal;
 use crate::model::Peer;
 
 /// The secret of those who may change something. Only its hash is kept, and that is not shown.
@@ -79,42 +80,63 @@ impl FromRequestParts<AdminState> for Permitted {
 
     async fn from_request_parts(parts: &mut Parts, state: &AdminState) -> Result<Self, Denial> {
         // Not from the operating system: then nobody knows who asks.
-        let Some(&ConnectInfo(peer)) = parts.extensions.get::<ConnectInfo<Peer>>() else {
-            return Err(Denial::Remote);
+        let peer = parts.extensions.get::<ConnectInfo<Peer>>();
+        let peer = peer.map(|&ConnectInfo(peer)| peer);
+        let permitted = match peer {
+            Some(from) => permit(state.token.as_ref(), from, &parts.headers).map(|()| Self(from)),
+            None => Err(AdminRefusal::Remote),
         };
-        permit(state.token.as_ref(), peer, &parts.headers)?;
-        Ok(Self(peer))
+        permitted.map_err(|reason| {
+            state.refuse(reason, peer);
+            Denial(reason)
+        })
     }
 }
 
-/// Why somebody may not.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Denial {
-    #[error(
-        "web pages may not change anything here (the request has an Origin header); ask with \
-         `tollgate`, curl or the like"
-    )]
-    Browser,
-    #[error(
-        "a token is needed to change anything: send `Authorization: Bearer TOKEN` with what the file \
-         of the setting admin.token_file holds (`tollgate reset` reads it with --token-file FILE)"
-    )]
-    NoToken,
-    #[error(
-        "only callers on this machine may change anything as long as no token is set: ask over \
-         loopback or a unix socket, or set admin.token_file and bring the token"
-    )]
-    Remote,
-    #[error("the token is not what the file of the setting admin.token_file held at the start")]
-    WrongToken,
+/// The response to a request that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Denial(pub(super) AdminRefusal);
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            AdminRefusal::Browser => {
+                "web pages may not change anything here (the request has an Origin header); ask with \
+                 `tollgate`, curl or the like"
+            }
+            AdminRefusal::CrossSite => {
+                "to change something, send the header X-Requested-With with any value (curl: -H \
+                 'X-Requested-With: curl'), or a token: web pages of other sites cannot"
+            }
+            AdminRefusal::Host => {
+                "the Host header has a name that this listener does not serve; ask by address or localhost, \
+                 or add the name to the setting admin.allowed_hosts"
+            }
+            AdminRefusal::NoToken => {
+                "a token is needed to change anything: send `Authorization: Bearer TOKEN` with what the \
+                 file of the setting admin.token_file holds (`tollgate reset` reads it with --token-file \
+                 FILE)"
+            }
+            AdminRefusal::Remote => {
+                "only callers on this machine may change anything as long as no token is set: ask over \
+                 loopback or a unix socket, or set admin.token_file and bring the token"
+            }
+            AdminRefusal::WrongToken => {
+                "the token is not what the file of the setting admin.token_file held at the start"
+            }
+        })
+    }
 }
 
 impl IntoResponse for Denial {
     fn into_response(self) -> Response {
         let body = format!("{self}\n");
-        match self {
-            Self::Browser | Self::Remote => (StatusCode::FORBIDDEN, body).into_response(),
-            Self::NoToken | Self::WrongToken => {
+        match self.0 {
+            AdminRefusal::Browser
+            | AdminRefusal::CrossSite
+            | AdminRefusal::Host
+            | AdminRefusal::Remote => (StatusCode::FORBIDDEN, body).into_response(),
+            AdminRefusal::NoToken | AdminRefusal::WrongToken => {
                 let scheme = [(WWW_AUTHENTICATE, "Bearer")];
                 (StatusCode::UNAUTHORIZED, scheme, body).into_response()
             }
@@ -122,16 +144,17 @@ impl IntoResponse for Denial {
     }
 }
 
-fn permit(token: Option<&Token>, peer: Peer, headers: &HeaderMap) -> Result<(), Denial> {
+fn permit(token: Option<&Token>, peer: Peer, headers: &HeaderMap) -> Result<(), AdminRefusal> {
     if headers.contains_key(ORIGIN) {
-        return Err(Denial::Browser);
+        return Err(AdminRefusal::Browser);
     }
     match (token, bearer(headers)) {
-        (None, _) if peer.is_local() => Ok(()),
-        (None, _) => Err(Denial::Remote),
+        (None, _) if !peer.is_local() => Err(AdminRefusal::Remote),
+        (None, None) if !headers.contains_key(X_REQUESTED_WITH) => Err(AdminRefusal::CrossSite),
+        (None, _) => Ok(()),
         (Some(token), Some(secret)) if token.is(secret) => Ok(()),
-        (Some(_), Some(_)) => Err(Denial::WrongToken),
-        (Some(_), None) => Err(Denial::NoToken),
+        (Some(_), Some(_)) => Err(AdminRefusal::WrongToken),
+        (Some(_), None) => Err(AdminRefusal::NoToken),
     }
 }
 
@@ -143,6 +166,9 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 const SCHEME: &[u8] = b"Bearer ";
+
+/// A browser asks the server before it sends this to another site, and is not answered.
+const X_REQUESTED_WITH: &str = "x-requested-with";
 
 #[cfg(test)]
 mod tests {
@@ -166,13 +192,16 @@ mod tests {
     #[test]
     fn without_a_token_only_this_machine_may() {
         for peer in [local(), Peer::Unix] {
-            assert_eq!(permit(None, peer, &HeaderMap::new()), Ok(()));
+            let refused = permit(None, peer, &HeaderMap::new());
+            assert_eq!(refused, Err(AdminRefusal::CrossSite));
+            let by_tool = headers(&[("x-requested-with", "curl")]);
+            assert_eq!(permit(None, peer, &by_tool), Ok(()));
         }
         let refused = permit(None, remote(), &HeaderMap::new());
-        assert_eq!(refused, Err(Denial::Remote));
+        assert_eq!(refused, Err(AdminRefusal::Remote));
         // A token that nobody set helps nobody.
         let brought = headers(&[("authorization", "Bearer ")]);
-        assert_eq!(permit(None, remote(), &brought), Err(Denial::Remote));
+        assert_eq!(permit(None, remote(), &brought), Err(AdminRefusal::Remote));
     }
 
     #[test]
@@ -184,13 +213,16 @@ mod tests {
             };
             assert_eq!(ask(&[("authorization", "Bearer s3cret")]), Ok(()));
             assert_eq!(ask(&[("authorization", "bearer  s3cret ")]), Ok(()));
-            assert_eq!(ask(&[]), Err(Denial::NoToken));
+            assert_eq!(ask(&[]), Err(AdminRefusal::NoToken));
             assert_eq!(
                 ask(&[("authorization", "Basic s3cret")]),
-                Err(Denial::NoToken)
+                Err(AdminRefusal::NoToken)
             );
             for wrong in ["Bearer s3cre", "Bearer s3crett", "Bearer S3CRET", "Bearer "] {
-                assert_eq!(ask(&[("authorization", wrong)]), Err(Denial::WrongToken));
+                assert_eq!(
+                    ask(&[("authorization", wrong)]),
+                    Err(AdminRefusal::WrongToken)
+                );
             }
         }
     }
@@ -198,10 +230,13 @@ mod tests {
     #[test]
     fn a_web_page_may_not_even_from_this_machine() {
         let page = headers(&[("origin", "http://127.0.0.1:6070")]);
-        assert_eq!(permit(None, local(), &page), Err(Denial::Browser));
+        assert_eq!(permit(None, local(), &page), Err(AdminRefusal::Browser));
         let page = headers(&[("origin", "null"), ("authorization", "Bearer s3cret")]);
         let token = Token::new(b"s3cret");
-        assert_eq!(permit(token.as_ref(), local(), &page), Err(Denial::Browser));
+        assert_eq!(
+            permit(token.as_ref(), local(), &page),
+            Err(AdminRefusal::Browser)
+        );
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct PolicyStatus {
     pub rules: usize,
     /// Why the last attempt to read them anew failed, if it did: the ones above are still in force.
     pub refused: Option<String>,
+    /// How many errors there were then, and where the first of them is, if they are in the files' text.
+    pub refused_at: Option<String>,
 }
 
 impl Status {
@@ -57,8 +59,10 @@ impl Status {
     }
 
     /// Policies were refused; what was in force still is.
-    pub fn refused(&self, why: String) {
-        self.policies.write().refused = Some(why);
+    pub fn refused(&self, why: String, place: Option<String>) {
+        let mut policies = self.policies.write();
+        policies.refused = Some(why);
+        policies.refused_at = place;
     }
 
     /// Whether the last attempt to read the policies anew failed.

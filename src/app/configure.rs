@@ -5,6 +5,7 @@ use std::thread::available_parallelism;
 
 use tracing::warn;
 
+use super::open_files;
 use crate::admin::{Status, Token, TokenError};
 use crate::alert::{self, Alert};
 use crate::config::Report;
@@ -59,6 +60,7 @@ pub(super) fn limits(settings: &Settings) -> Limits {
     Limits {
         in_flight: settings.limits.in_flight.as_usize(),
         message_bytes: settings.limits.message_bytes.as_usize(),
+        request_bytes: settings.limits.request_bytes.as_usize(),
     }
 }
 
@@ -83,6 +85,7 @@ pub(super) fn server(settings: &Settings) -> ServerConfig {
         },
         max_age: settings.connection.max_age.get(),
         max_age_grace: settings.connection.max_age_grace.get(),
+        connections: open_files::grpc_connections(settings, open_files::limit()),
     }
 }
 

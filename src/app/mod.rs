@@ -32,7 +32,7 @@ use tracing::{info, warn};
 pub use alertmanager::ClientError;
 pub use policies::LoadError;
 
-use crate::admin::{AdminState, Status, TokenError};
+use crate::admin::{AdminState, AllowedHosts, Status, TokenError};
 use crate::alert::Overview;
 use crate::clock::Clock;
 use crate::config::settings::{Listen, Loaded, Settings};
@@ -184,6 +184,7 @@ impl App {
             alerts: Arc::new(alerts.overview()),
             lane: lane.clone(),
             token,
+            allowed_hosts: AllowedHosts::new(settings.load().admin.allowed_hosts.0.clone()),
             log: telemetry::log_level(log.as_ref()),
             ..admin_state(&pipeline, &status, &telemetry, &settings, &in_force)
         };
@@ -478,6 +479,8 @@ fn admin_state(
         lane: None,
         status: Arc::clone(status),
         token: None,
+        allowed_hosts: AllowedHosts::default(),
+        refusals: Arc::default(),
         log: None,
         alerts: Arc::new(Overview::default),
         metrics: Arc::new(move || telemetry.render().map_err(|error| error.to_string())),

@@ -47,6 +47,13 @@ pub(super) fn http_limits(settings: &Settings, open_files: u64) -> [HttpLimits; 
     [http, admin]
 }
 
+/// Returns how many connections the listener `grpc` may have open.
+pub(super) fn grpc_connections(settings: &Settings, open_files: u64) -> usize {
+    let files = usize::try_from(open_files).unwrap_or(usize::MAX);
+    let most = settings.limits.connections.as_usize();
+    most.min((files / 8).saturating_mul(5).max(MIN_CONNECTIONS))
+}
+
 /// The least that a listener gets.
 const MIN_CONNECTIONS: usize = 4;
 
@@ -57,14 +64,15 @@ mod tests {
     #[test]
     fn most_files_are_left_for_grpc() {
         let settings = Settings::default();
-        for (files, http, admin) in [
-            (64, 16, 4),
-            (1_024, 256, 64),
-            (65_536, 512, 64),
-            (u64::MAX, 512, 64),
+        for (files, grpc, http, admin) in [
+            (64, 40, 16, 4),
+            (1_024, 640, 256, 64),
+            (65_536, 10_000, 512, 64),
+            (u64::MAX, 10_000, 512, 64),
         ] {
             let limits = http_limits(&settings, files).map(|limits| limits.connections);
             assert_eq!(limits, [http, admin], "{files}");
+            assert_eq!(grpc_connections(&settings, files), grpc, "{files}");
         }
     }
 

@@ -7,11 +7,11 @@ use tracing::Level;
 
 use crate::admin::PolicyStatus;
 use crate::clock::Clock;
-use crate::config::Report;
 use crate::config::policies::{
     self as policy_files, Change, Compiled, PolicyDefaults, Source, diff,
 };
 use crate::config::settings::Settings;
+use crate::config::{Report, Severity};
 use crate::event::Meters;
 use crate::policy::{DomainSpec, Policies};
 use crate::provider::files::{self, Fingerprint, PolicyFile, ReadError};
@@ -26,6 +26,24 @@ pub enum LoadError {
     /// They are wrong.
     #[error("policies refused:\n{0}")]
     Refused(Report),
+}
+
+impl LoadError {
+    /// How many errors there are, and where the first is: nothing of what the files hold.
+    pub(super) fn place(&self) -> Option<String> {
+        let Self::Refused(report) = self else {
+            return None;
+        };
+        let mut problems = report.problems().iter();
+        let first = problems.find(|problem| problem.severity == Severity::Error)?;
+        Some(format!(
+            "errors: {}, the first at {}:{}:{}",
+            report.errors(),
+            first.file,
+            first.line,
+            first.column
+        ))
+    }
 }
 
 /// What is under the policies path.
@@ -129,6 +147,7 @@ impl LoadedPolicies {
             domains: policies.domain_count(),
             rules: policies.rule_count(),
             refused: None,
+            refused_at: None,
         };
         let before = before.filter(|before| !before.is(&written));
         let after = compiled.domains;

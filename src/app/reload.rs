@@ -224,7 +224,8 @@ impl Reloader {
         );
         let changes = comparison.map(Comparison::changes).unwrap_or_default();
         for change in &changes.first {
-            info!("{change}");
+            // It names a domain and a rule, of any length.
+            info!("{}", brief(&change.to_string(), "the policy files"));
         }
         if changes.more > 0 {
             info!("and {} more changes", changes.more);
@@ -252,7 +253,7 @@ impl Reloader {
             let Some(_held) = self.in_turn(turn) else {
                 return;
             };
-            self.status.refused(why.clone());
+            self.status.refused(why.clone(), error.place());
         }
         error!(
             "policies refused; keeping those in force: {}",

@@ -73,7 +73,9 @@ where
     let mut request = Request::builder()
         .method(call.method)
         .uri(call.path)
-        .header(http::header::HOST, host);
+        .header(http::header::HOST, host)
+        // Without it nothing may be changed without a token.
+        .header("x-requested-with", "tollgate");
     if let Some(authorization) = call.authorization {
         request = request.header(http::header::AUTHORIZATION, authorization);
     }

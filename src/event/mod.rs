@@ -3,6 +3,7 @@
 //! Decisions are made by code that tells of them and never asks: nothing that listens can change,
 //! delay or fail a decision. `telemetry` listens in the service; tests listen too.
 
+mod admin;
 mod fleet;
 mod outcome;
 mod protocol;
@@ -13,6 +14,7 @@ mod trace;
 use std::fmt;
 use std::time::Duration;
 
+pub use admin::AdminRefusal;
 pub use fleet::{AlertChanged, AlertState, DomainTotals, Total, Totals};
 pub use outcome::{DecidedBy, Outcome, QueryResult};
 pub use protocol::ProtocolError;
@@ -49,6 +51,9 @@ pub trait Events: fmt::Debug + Send + Sync {
 
     /// A client broke HTTP/2 on the gRPC port, or does not speak it.
     fn protocol_error(&self, _: ProtocolError) {}
+
+    /// The admin listener refused a request.
+    fn admin_refused(&self, _: AdminRefusal) {}
 
     /// Policies were read again, or for the first time.
     fn reloaded(&self, event: Reloaded);
@@ -259,6 +264,7 @@ mod tests {
         fn in_order<const N: usize>(places: [usize; N]) {
             assert_eq!(places, std::array::from_fn(|place| place));
         }
+        in_order(AdminRefusal::ALL.map(AdminRefusal::index));
         in_order(BreakerState::ALL.map(BreakerState::index));
         in_order(Code::ALL.map(Code::index));
         in_order(DecidedBy::ALL.map(DecidedBy::index));

@@ -7,6 +7,7 @@ mod check;
 mod escape;
 mod failure;
 mod key;
+mod log_limit;
 mod nearest;
 mod peer;
 mod query;
@@ -19,6 +20,7 @@ pub use check::{Check, Decision, Hits, Role, SATURATED, Source, Verdict, Verdict
 pub use escape::{escaped, one_line};
 pub use failure::OnStoreFailure;
 pub use key::{Key, KeyBuilder};
+pub use log_limit::LogLimit;
 pub use nearest::nearest;
 pub use peer::Peer;
 pub use query::{Descriptor, Entry, OverrideLimit, Query};

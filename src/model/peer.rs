@@ -1,7 +1,7 @@
 //! Who is at the other end of a connection.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 /// The other end of a connection, as the operating system tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +30,19 @@ impl Peer {
         match self {
             Self::Tcp(address) => Some(address.ip().to_canonical()),
             Self::Unix => None,
+        }
+    }
+
+    /// Returns the address that identifies a client: its IPv4 address, or its IPv6 network of 64 bits,
+    /// within which a host can choose any address. `None` over a unix socket.
+    #[must_use]
+    pub const fn client(self) -> Option<IpAddr> {
+        match self.ip() {
+            Some(IpAddr::V6(address)) => {
+                let network = address.to_bits() >> 64 << 64;
+                Some(IpAddr::V6(Ipv6Addr::from_bits(network)))
+            }
+            other => other,
         }
     }
 }

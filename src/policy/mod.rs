@@ -7,8 +7,10 @@
 mod explain;
 mod matched;
 mod pattern;
+mod radix;
 mod replaces;
 mod spec;
+mod star_index;
 mod tree;
 
 use std::sync::Arc;
@@ -17,6 +19,7 @@ use hashbrown::HashMap;
 
 pub use explain::{Candidate, ExplainedLevel, Fate, Trace};
 pub use matched::{Matched, Miss, OverrideError, Path, Step};
+pub use pattern::{MAX_TRIED_PATTERNS, is_indexed};
 pub use replaces::apply_replaces;
 pub use spec::{DescriptorSpec, DomainSpec, Limit, Origin, Rule};
 pub use tree::{Kind, Node};

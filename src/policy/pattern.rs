@@ -2,6 +2,21 @@
 
 use memchr::memmem::Finder;
 
+/// Whether a descriptor's patterns can be found without trying each: the value has one star, or several in
+/// a row, and the key none.
+#[must_use]
+pub fn is_indexed(key: &str, value: &str) -> bool {
+    let stars = value.find(STAR).zip(value.rfind(STAR));
+    let between = stars.and_then(|(first, last)| value.get(first..last));
+    !key.contains(STAR) && between.is_none_or(|text| text.chars().all(|char| char == STAR))
+}
+
+/// The most descriptors of a level whose patterns have to be tried one by one: in a value of 8 kB, each takes
+/// up to half a microsecond.
+pub const MAX_TRIED_PATTERNS: usize = 1000;
+
+const STAR: char = '*';
+
 /// A text with stars, taken apart. Without a star it matches only itself.
 #[derive(Clone, Debug)]
 pub(crate) struct Pattern {
@@ -48,6 +63,13 @@ impl Pattern {
         self.pieces.is_none()
     }
 
+    /// What stands before and after the star, if there is one and no more. Stars in a row are one.
+    pub(crate) fn around_one_star(&self) -> Option<(&[u8], &[u8])> {
+        let pieces = self.pieces.as_ref()?;
+        let is_one = pieces.middle.iter().all(|piece| piece.needle().is_empty());
+        is_one.then_some((&*pieces.prefix, &*pieces.suffix))
+    }
+
     /// Case-sensitive, byte by byte. Prefix and suffix may not overlap; the pieces between them
     /// are found from left to right, which finds a match whenever there is one.
     pub(crate) fn matches(&self, text: &[u8]) -> bool {
@@ -83,6 +105,25 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn one_star_in_the_value_is_indexed() {
+        for (key, value, wanted) in [
+            ("a", "", true),
+            ("a", "b", true),
+            ("a", "*", true),
+            ("a", "b*c", true),
+            ("a", "b**", true),
+            ("a", "*b*", false),
+            ("a*", "b*", false),
+            ("a*", "", false),
+        ] {
+            assert_eq!(is_indexed(key, value), wanted, "{key} {value}");
+            if value.contains(STAR) && !key.contains(STAR) {
+                assert_eq!(Pattern::new(value).around_one_star().is_some(), wanted);
+            }
+        }
+    }
 
     fn matches(pattern: &str, text: &str) -> bool {
         Pattern::new(pattern).matches(text.as_bytes())

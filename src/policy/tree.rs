@@ -12,6 +12,7 @@ use smallvec::SmallVec;
 
 use super::pattern::Pattern;
 use super::spec::{DescriptorSpec, Rule};
+use super::star_index::StarIndex;
 use crate::model::Entry;
 use crate::pace::{self, PauseOnDrop};
 
@@ -80,6 +81,15 @@ pub enum Kind {
     Wildcard,
 }
 
+/// The wildcard nodes of one key.
+#[derive(Debug, Default)]
+struct Wildcards {
+    /// In file order.
+    places: SmallVec<[u32; 2]>,
+    /// If they are many.
+    index: Option<Box<StarIndex>>,
+}
+
 /// The descriptors below one node, or below the domain.
 #[derive(Debug, Default)]
 pub(super) struct Level {
@@ -87,8 +97,8 @@ pub(super) struct Level {
     pub(super) nodes: Vec<Node>,
     exact: Index<Pair, u32>,
     key_only: Index<Box<[u8]>, u32>,
-    /// Wildcard nodes whose key has no star, by key, in file order.
-    wild_by_key: Index<Box<[u8]>, SmallVec<[u32; 2]>>,
+    /// Wildcard nodes whose key has no star, by key.
+    wild_by_key: Index<Box<[u8]>, Wildcards>,
     /// Wildcard nodes with a star in the key, in file order.
     wild_keys: Vec<u32>,
 }
@@ -106,7 +116,25 @@ impl Level {
             }
             level.nodes.push(node);
         }
+        level.index_stars();
         level
+    }
+
+    /// Indexes the keys that have many wildcards.
+    fn index_stars(&mut self) {
+        let Self {
+            nodes, wild_by_key, ..
+        } = self;
+        for Wildcards { places, index } in wild_by_key.values_mut() {
+            pace::step(1);
+            if places.len() > TRIED_ONE_BY_ONE {
+                let patterns = places.iter().filter_map(|place| {
+                    let node = nodes.get(usize::try_from(*place).ok()?)?;
+                    Some((*place, node.value.as_ref()?))
+                });
+                *index = Some(Box::new(StarIndex::new(places.len(), patterns)));
+            }
+        }
     }
 
     /// All room at once: to move 100,000 entries into a larger table takes long.
@@ -148,7 +176,7 @@ impl Level {
                 .insert(Pair(node.key.text().into(), value.text().into()), place);
         }
         if node.key.is_literal() {
-            self.wild_by_key.at(node.key.text()).push(place);
+            self.wild_by_key.at(node.key.text()).places.push(place);
         } else {
             self.wild_keys.push(place);
         }
@@ -186,12 +214,13 @@ impl Level {
     /// The matching wildcard that stands first in the file.
     fn first_wildcard(&self, entry: Entry<'_>) -> Option<u32> {
         let matching = |place: &&u32| self.node(**place).is_some_and(|node| node.matches(entry));
-        let by_key = self
-            .wild_by_key
-            .get(entry.key)
-            .and_then(|places| places.iter().find(matching));
-        let by_pattern = self.wild_keys.iter().find(matching);
-        by_key.into_iter().chain(by_pattern).min().copied()
+        let wildcards = self.wild_by_key.get(entry.key);
+        let by_key = wildcards.and_then(|Wildcards { places, index }| match index {
+            Some(index) => index.find(entry.value, |place| matching(&&place)),
+            None => places.iter().find(matching).copied(),
+        });
+        let by_pattern = self.wild_keys.iter().find(matching).copied();
+        by_key.into_iter().chain(by_pattern).min()
     }
 }
 
@@ -222,6 +251,12 @@ impl<K: Eq + Hash, V> Index<K, V> {
     }
 }
 
+impl<K, V> Index<K, V> {
+    fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.0.values_mut().map(|(value, _)| value)
+    }
+}
+
 impl<V: Default> Index<Box<[u8]>, V> {
     /// The value of `key`, which is added if it is not there.
     fn at(&mut self, key: &[u8]) -> &mut V {
@@ -229,6 +264,9 @@ impl<V: Default> Index<Box<[u8]>, V> {
         value
     }
 }
+
+/// So many wildcards of a key are tried one by one: an index takes more memory, and no less time.
+const TRIED_ONE_BY_ONE: usize = 8;
 
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Pair(Box<[u8]>, Box<[u8]>);

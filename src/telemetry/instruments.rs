@@ -62,7 +62,7 @@ impl Instrument {
 }
 
 /// Every metric that exists, by name.
-pub const ALL: [Instrument; 42] = [
+pub const ALL: [Instrument; 43] = [
     DB_DURATION,
     RPC_DURATION,
     ALERT_ACTIVE,
@@ -73,6 +73,7 @@ pub const ALL: [Instrument; 42] = [
     DECISION_DURATION,
     DECISIONS,
     SERIES_OVERFLOW,
+    ADMIN_REFUSALS,
     PROTOCOL_ERRORS,
     NEAR_LIMIT,
     POLICY_INFO,
@@ -192,6 +193,13 @@ pub(super) const PROTOCOL_ERRORS: Instrument = Instrument {
     name: "tollgate.grpc.protocol_errors",
     unit: "{error}",
     help: "Connections and streams on the gRPC port that ended by a protocol error, by reason: their calls were not decided, and Envoy lets such requests pass unless told otherwise",
+    kind: Kind::Counter,
+    attributes: &["reason"],
+};
+pub(super) const ADMIN_REFUSALS: Instrument = Instrument {
+    name: "tollgate.admin.refusals",
+    unit: "{request}",
+    help: "Requests that the admin listener refused, by reason: a Host that is not served, a wrong token, a web page",
     kind: Kind::Counter,
     attributes: &["reason"],
 };

@@ -4,12 +4,14 @@
 //! log at each level is in one table ([`LIBRARIES`]). A line is written by the thread that logs, so
 //! nothing on the request path may log at `info` or above for every request.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use serde_json::Value;
 use tracing::Subscriber;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
@@ -281,8 +283,8 @@ const LIBRARIES: [(&str, Allowed); 12] = [
 /// The target of our own lines.
 const OWN: &str = "tollgate";
 
-/// Makes writers that escape control characters: what is logged may repeat what a client or a file
-/// says. A line is written in one piece.
+/// Makes writers that escape control characters and cut what is very long: what is logged may repeat
+/// what a client or a file says. A line is written in one piece.
 #[derive(Clone, Debug)]
 struct Escaping<W> {
     writer: W,
@@ -304,6 +306,7 @@ impl<'w, W: MakeWriter<'w>> MakeWriter<'w> for Escaping<W> {
 impl<W: io::Write> io::Write for Escaping<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(bytes);
+        let text = cut(&text);
         let mut parts = text.split('\u{1b}');
         let mut line = escaped(parts.next().unwrap_or_default()).into_owned();
         for part in parts {
@@ -319,6 +322,45 @@ impl<W: io::Write> io::Write for Escaping<W> {
         self.writer.flush()
     }
 }
+
+/// A line of [`MAX_LINE`] bytes or little more. JSON stays JSON: only its strings are cut.
+fn cut(line: &str) -> Cow<'_, str> {
+    if line.len() <= MAX_LINE {
+        return Cow::Borrowed(line);
+    }
+    let mut cut = match serde_json::from_str::<Value>(line) {
+        Ok(mut value) => {
+            cut_strings(&mut value);
+            value.to_string()
+        }
+        Err(_) => cut_text(line, MAX_LINE),
+    };
+    cut.push('\n');
+    Cow::Owned(cut)
+}
+
+fn cut_strings(value: &mut Value) {
+    match value {
+        Value::String(text) if text.len() > MAX_STRING => *text = cut_text(text, MAX_STRING),
+        Value::Array(values) => values.iter_mut().for_each(cut_strings),
+        Value::Object(fields) => fields.values_mut().for_each(cut_strings),
+        _ => {}
+    }
+}
+
+fn cut_text(text: &str, most: usize) -> String {
+    let kept = text
+        .get(..text.floor_char_boundary(most))
+        .unwrap_or_default();
+    let left_out = text.len().saturating_sub(kept.len());
+    format!("{kept}... ({left_out} bytes left out)")
+}
+
+/// Bytes of a line that is not cut. A report of 20 problems has half of them.
+const MAX_LINE: usize = 32 << 10;
+
+/// Bytes of a string in a longer line of JSON.
+const MAX_STRING: usize = 4 << 10;
 
 /// What follows the escape character in a line's own colours. Nothing here moves the cursor.
 const COLOURS: [&str; 9] = [
@@ -381,6 +423,20 @@ mod tests {
     }
 
     #[test]
+    fn long_lines_are_cut_and_json_stays_json() {
+        let long = "\u{fc}".repeat(1 << 20);
+        let text = cut(&long);
+        assert!(text.len() < MAX_LINE + 50, "{}", text.len());
+        assert!(text.ends_with("bytes left out)\n"));
+        let line = serde_json::json!({"fields": {"domain": long, "rules": 3}}).to_string();
+        let json = cut(&line);
+        assert!(json.len() < 2 * MAX_STRING, "{}", json.len());
+        let value: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["fields"]["rules"], 3);
+        assert_eq!(cut("short\n"), "short\n");
+    }
+
+    #[test]
     fn control_characters_are_escaped_in_every_format() {
         let nasty = "x\u{1b}[31m\u{9b}2J\u{7}\r\u{7f}\u{202e}y";
         for colour in [false, true] {
@@ -413,7 +469,7 @@ mod tests {
         let text = logged(Level::Info, Format::Json, |_| {
             tracing::info!(rules = 3, "policies loaded");
         });
-        let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+        let line: Value = serde_json::from_str(text.trim()).unwrap();
         assert_eq!(line["level"], "INFO");
         assert_eq!(line["message"], "policies loaded");
         assert_eq!(line["rules"], 3);

@@ -59,9 +59,9 @@ pub use top::{TopAsked, TopKey, TopKeys};
 use crate::alert::Counts;
 use crate::clock::Clock;
 use crate::event::{
-    Answered, CallTrace, Code, Decided, DecidedBy, Events, FellBack, Meters, Operation,
-    ProtocolError, Queried, Reconciled, Refused, Reloaded, Served, StoreCalled, StoreChanged,
-    StoreName, Written,
+    AdminRefusal, Answered, CallTrace, Code, Decided, DecidedBy, Events, FellBack, Meters,
+    Operation, ProtocolError, Queried, Reconciled, Refused, Reloaded, Served, StoreCalled,
+    StoreChanged, StoreName, Written,
 };
 use decision_log::DecisionLog;
 use decisions::Decisions;
@@ -146,6 +146,7 @@ impl Telemetry {
             accepted: AtomicU64::new(0),
             refused_calls: Default::default(),
             protocol_errors: Default::default(),
+            admin_refusals: Default::default(),
             refused: AtomicU64::new(0),
             loaded_millis: AtomicU64::new(0),
             stores: Arc::default(),
@@ -253,6 +254,12 @@ impl Events for Telemetry {
 
     fn protocol_error(&self, error: ProtocolError) {
         if let Some(count) = self.state.protocol_errors.get(error.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn admin_refused(&self, reason: AdminRefusal) {
+        if let Some(count) = self.state.admin_refusals.get(reason.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -396,6 +403,8 @@ struct State {
     refused_calls: [AtomicU64; Code::ALL.len()],
     /// Clients that broke HTTP/2, by [`ProtocolError::index`].
     protocol_errors: [AtomicU64; ProtocolError::ALL.len()],
+    /// Requests that the admin listener refused, by [`AdminRefusal::index`].
+    admin_refusals: [AtomicU64; AdminRefusal::ALL.len()],
     refused: AtomicU64,
     loaded_millis: AtomicU64,
     stores: Arc<Stores>,

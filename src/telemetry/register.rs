@@ -11,14 +11,14 @@ use opentelemetry_sdk::metrics::{self as sdk, Stream};
 use super::decisions::{MAX_SERIES, OTHER, Slot};
 use super::domains::MAX_DOMAINS;
 use super::instruments::{
-    BUILD_INFO, DECISIONS, IN_FLIGHT, Instrument, NEAR_LIMIT, POLICY_INFO, POLICY_LOADED,
-    POLICY_REFUSED, POLICY_RELOADS, POLICY_RULES, PROTOCOL_ERRORS, REFUSED, REQUESTS,
-    RULE_ENFORCEMENT, SERIES_OVERFLOW, SETTINGS_REFUSED, STORE_EXPIRED, STORE_KEY_LIMIT,
+    ADMIN_REFUSALS, BUILD_INFO, DECISIONS, IN_FLIGHT, Instrument, NEAR_LIMIT, POLICY_INFO,
+    POLICY_LOADED, POLICY_REFUSED, POLICY_RELOADS, POLICY_RULES, PROTOCOL_ERRORS, REFUSED,
+    REQUESTS, RULE_ENFORCEMENT, SERIES_OVERFLOW, SETTINGS_REFUSED, STORE_EXPIRED, STORE_KEY_LIMIT,
     STORE_KEYS, STORE_LOG_OVERFLOWS, STORE_OVERFLOW_DECISIONS, STORE_OVERFLOW_REFUNDS,
     STORE_OVERFLOW_REFUSED,
 };
 use super::{Readings, State, store_readings, stores};
-use crate::event::{Code, ProtocolError, QueryResult};
+use crate::event::{AdminRefusal, Code, ProtocolError, QueryResult};
 
 /// Makes every instrument that reads `state` when it is collected.
 pub(super) fn register(meter: &Meter, state: &Arc<State>) {
@@ -31,6 +31,7 @@ pub(super) fn register(meter: &Meter, state: &Arc<State>) {
     gauge(meter, state, IN_FLIGHT, |r| r.in_flight);
     refused(meter, state);
     protocol_errors(meter, state);
+    admin_refusals(meter, state);
     gauge(meter, state, POLICY_REFUSED, |r| {
         u64::from(r.policies_refused)
     });
@@ -164,6 +165,21 @@ fn protocol_errors(meter: &Meter, state: &Arc<State>) {
             for (error, count) in ProtocolError::ALL.iter().zip(&errors.protocol_errors) {
                 let count = count.load(Ordering::Relaxed);
                 observer.observe(count, &[KeyValue::new("reason", error.name())]);
+            }
+        })
+        .build();
+}
+
+fn admin_refusals(meter: &Meter, state: &Arc<State>) {
+    let refusals = Arc::clone(state);
+    meter
+        .u64_observable_counter(ADMIN_REFUSALS.name)
+        .with_unit(ADMIN_REFUSALS.unit)
+        .with_description(ADMIN_REFUSALS.help)
+        .with_callback(move |observer| {
+            for (reason, count) in AdminRefusal::ALL.iter().zip(&refusals.admin_refusals) {
+                let count = count.load(Ordering::Relaxed);
+                observer.observe(count, &[KeyValue::new("reason", reason.name())]);
             }
         })
         .build();

@@ -1,12 +1,14 @@
 //! The body of an answer on the gRPC listener: ours, or tonic's.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Body, Frame, SizeHint};
 
+use super::clients::{ClientConnection, Held};
 use super::serving::Serving;
 
 /// One message and the trailers that say OK; nothing; or whatever tonic answers.
@@ -15,7 +17,11 @@ pub(super) enum GrpcBody {
     Message(Bytes, Serving),
     Trailers(Serving),
     Empty,
-    Tonic(tonic::body::Body),
+    Tonic {
+        body: tonic::body::Body,
+        /// Given back once the last of it has been read.
+        _held: Held<Arc<ClientConnection>>,
+    },
 }
 
 impl Body for GrpcBody {
@@ -26,7 +32,7 @@ impl Body for GrpcBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, tonic::Status>>> {
-        if let Self::Tonic(body) = &mut *self {
+        if let Self::Tonic { body, .. } = &mut *self {
             return Pin::new(body).poll_frame(context);
         }
         let (frame, next) = match std::mem::replace(&mut *self, Self::Empty) {
@@ -35,7 +41,7 @@ impl Body for GrpcBody {
                 serving.answered();
                 (Frame::trailers(ok()), Self::Empty)
             }
-            Self::Empty | Self::Tonic(_) => return Poll::Ready(None),
+            Self::Empty | Self::Tonic { .. } => return Poll::Ready(None),
         };
         *self = next;
         Poll::Ready(Some(Ok(frame)))
@@ -45,7 +51,7 @@ impl Body for GrpcBody {
         match self {
             Self::Message(..) | Self::Trailers(_) => false,
             Self::Empty => true,
-            Self::Tonic(body) => body.is_end_stream(),
+            Self::Tonic { body, .. } => body.is_end_stream(),
         }
     }
 
@@ -53,7 +59,7 @@ impl Body for GrpcBody {
         match self {
             Self::Message(..) => SizeHint::default(),
             Self::Trailers(_) | Self::Empty => SizeHint::with_exact(0),
-            Self::Tonic(body) => body.size_hint(),
+            Self::Tonic { body, .. } => body.size_hint(),
         }
     }
 }

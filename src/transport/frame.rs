@@ -1,18 +1,27 @@
 //! gRPC's framing of one message: a flag, a length, the bytes.
 
+use std::ops::Deref;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http_body::Body;
 use http_body_util::BodyExt;
 use prost::Message;
 
+use super::clients::{ClientConnection, Held};
 use super::status::Status;
 use crate::event::Code;
 
 /// Reads the one message of a unary call. Does not wait for the end of the stream, so that the
-/// answer leaves as soon as it is known; a length over `most` is refused before it is read.
-pub(super) async fn read<B>(mut body: B, most: usize) -> Result<Bytes, Status>
+/// answer leaves as soon as it is known; a length over `most` is refused before it is read. What
+/// has come of a message that is not complete is added to `held`.
+pub(super) async fn read<B, C>(
+    mut body: B,
+    most: usize,
+    held: &mut Held<C>,
+) -> Result<Bytes, Status>
 where
     B: Body<Data = Bytes> + Unpin,
+    C: Deref<Target = ClientConnection>,
 {
     let mut pending = Pending::default();
     while let Some(frame) = body.frame().await {
@@ -24,6 +33,9 @@ where
         };
         if let Some(message) = pending.push(data, most)? {
             return Ok(message);
+        }
+        if !held.resize(pending.parts.capacity()) {
+            return Err(Status::client_holds_too_much());
         }
     }
     Err(Status::new(
@@ -99,6 +111,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::model::Peer;
+    use crate::transport::clients::Clients;
 
     fn framed(message: &[u8]) -> Vec<u8> {
         let mut frame = vec![0];
@@ -142,14 +156,39 @@ mod tests {
         let first = Ok(Frame::data(Bytes::from_static(&[0, 0, 0, 0, 9, 1])));
         let reset = Err(std::io::Error::other("stream reset"));
         let pieces = futures_util::stream::iter([first, reset]);
-        let gone = read(StreamBody::new(pieces), 100).await.unwrap_err();
+        let connection = Clients::new(1 << 20).connect(Peer::Unix);
+        let mut held = Held::nothing(&*connection);
+        let gone = read(StreamBody::new(pieces), 100, &mut held);
+        let gone = gone.await.unwrap_err();
         assert_eq!(gone.code, Code::Cancelled);
 
         let ended: [Result<Frame<Bytes>, std::io::Error>; 1] =
             [Ok(Frame::data(Bytes::from_static(&[0, 0, 0, 0, 9, 1])))];
         let pieces = futures_util::stream::iter(ended);
-        let short = read(StreamBody::new(pieces), 100).await.unwrap_err();
+        let short = read(StreamBody::new(pieces), 100, &mut held);
+        let short = short.await.unwrap_err();
         assert_eq!(short.code, Code::InvalidArgument);
+    }
+
+    #[tokio::test]
+    async fn a_message_that_does_not_end_is_refused_before_it_takes_too_much_memory() {
+        use http_body_util::StreamBody;
+
+        let connection = Clients::new(1 << 20).connect(Peer::Unix);
+        let start = Bytes::from_static(&[0, 0, 64, 0, 0]);
+        let pieces =
+            std::iter::once(start).chain(std::iter::repeat_n(Bytes::from_static(&[7; 1024]), 4096));
+        let mut sent = 0;
+        let frames = pieces.map(|piece: Bytes| {
+            sent += piece.len();
+            Ok::<_, std::io::Error>(http_body::Frame::data(piece))
+        });
+        let body = StreamBody::new(futures_util::stream::iter(frames));
+        let mut held = Held::nothing(&*connection);
+        let refused = read(body, 8 << 20, &mut held).await.unwrap_err();
+        assert_eq!(refused, Status::client_holds_too_much());
+        assert!(held.bytes() <= 600 << 10, "{}", held.bytes());
+        assert!(sent <= 1 << 20, "{sent}");
     }
 
     #[test]

@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 use super::body::{GRPC_MESSAGE, GRPC_STATUS, GrpcBody};
+use super::clients::{ClientConnection, Held};
 use super::routes::{HealthReporter, Routes};
 use super::server::{self, ServerError};
 use super::serving::Serving;
@@ -46,7 +47,7 @@ async fn in_time<T>(
     }
 }
 
-/// What answers the calls of a connection.
+/// What answers calls on a core.
 #[derive(Debug)]
 pub(super) struct Calls {
     pub(super) service: Arc<Service>,
@@ -55,7 +56,15 @@ pub(super) struct Calls {
     pub(super) lane: Option<Lane>,
 }
 
-impl Calls {
+/// A connection whose calls are answered.
+#[derive(Debug)]
+pub(super) struct ServedConnection {
+    pub(super) calls: Arc<Calls>,
+    /// Whose it is, and what its calls hold.
+    pub(super) client: Arc<ClientConnection>,
+}
+
+impl ServedConnection {
     /// Answers whatever comes in on the gRPC listener. What is not a rate limit call is answered in
     /// a box, and nothing of a request but its body is kept: the future is moved several times, for
     /// each call.
@@ -68,7 +77,7 @@ impl Calls {
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         if request.uri().path() != wire::SHOULD_RATE_LIMIT || request.method() != Method::POST {
-            return Either::Left(Box::pin(self.routes.clone().serve(request)));
+            return Either::Left(Box::pin(self.answer_other(request)));
         }
         let expected = is_grpc(&request);
         let serving = expected.then(|| Serving::new(self, request.headers()));
@@ -78,9 +87,13 @@ impl Calls {
             let Some(mut serving) = serving else {
                 return Ok(unsupported_media_type());
             };
-            let (calls, trace) = serving.parts();
-            let answered = calls.should_rate_limit(body, patience, trace);
-            Ok(match answered.await {
+            let answered = if serving.hold(CALL_BYTES) {
+                let (connection, trace) = serving.parts();
+                connection.should_rate_limit(body, patience, trace).await
+            } else {
+                Err(Status::client_holds_too_much())
+            };
+            Ok(match answered {
                 Ok(message) => answer(GrpcBody::Message(message, serving)),
                 // Nobody reads it; the call is told as abandoned.
                 Err(status) if status.code == Code::Cancelled => refuse(&status),
@@ -93,6 +106,25 @@ impl Calls {
         })
     }
 
+    /// Answers a call of health or reflection.
+    async fn answer_other<B>(
+        self: Arc<Self>,
+        request: Request<B>,
+    ) -> Result<Response<GrpcBody>, Infallible>
+    where
+        B: Body<Data = Bytes> + Send + Unpin + 'static,
+        B::Error: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let mut held = Held::nothing(Arc::clone(&self.client));
+        if held.resize(OTHER_CALL_BYTES) {
+            let response = self.calls.routes.clone().serve(request).await?;
+            return Ok(response.map(|body| GrpcBody::Tonic { body, _held: held }));
+        }
+        let status = Status::client_holds_too_much();
+        self.calls.service.note_refused(&status);
+        Ok(refuse(&status))
+    }
+
     async fn should_rate_limit<B>(
         &self,
         body: B,
@@ -102,21 +134,26 @@ impl Calls {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let service = &*self.service;
+        let service = &*self.calls.service;
         let limits = service.limits;
-        let asked = self
-            .lane
-            .as_ref()
-            .map(|lane| (lane, Instant::now().into_std()));
+        let lane = self.calls.lane.as_ref();
+        let asked = lane.map(|lane| (lane, Instant::now().into_std()));
+        let mut held = Held::nothing(&*self.client);
+        let read = frame::read(body, limits.message_bytes, &mut held);
+        let message = in_time(read, patience).await?;
+        // A call whose message does not come takes up no place.
         let _place = service
             .enter()
             .ok_or_else(|| Status::overloaded(limits.in_flight))?;
-        let message = in_time(frame::read(body, limits.message_bytes), patience).await?;
         let watch = Stopwatch::start();
         let response = match asked {
             None => service.decode_and_decide(message, trace)?,
             // In a box, so that calls that never wait do not carry what those need that do.
             Some((lane, asked)) => {
+                // It waits in its decoded form too, which is larger.
+                if !held.resize(message.len().saturating_mul(DECODED)) {
+                    return Err(Status::client_holds_too_much());
+                }
                 let due = lane.shared().due(asked, patience);
                 let call = Call { lane, due, trace };
                 Box::pin(service.decode_and_ask(message, call)).await?
@@ -133,7 +170,7 @@ impl Calls {
 /// What the gRPC listener serves, without a socket: a request goes in, a response comes out. For
 /// measurements.
 #[derive(Clone, Debug)]
-pub struct Endpoint(Arc<Calls>);
+pub struct Endpoint(Arc<ServedConnection>);
 
 impl Endpoint {
     /// Answers by the counts of this process.
@@ -141,10 +178,13 @@ impl Endpoint {
     /// # Errors
     /// If the compiled-in descriptors are broken.
     pub fn new(service: &Arc<Service>, health: &HealthReporter) -> Result<Self, ServerError> {
-        Ok(Self(Arc::new(Calls {
-            service: Arc::clone(service),
-            routes: Routes::new(health)?,
-            lane: None,
+        Ok(Self(Arc::new(ServedConnection {
+            calls: Arc::new(Calls {
+                service: Arc::clone(service),
+                routes: Routes::new(health)?,
+                lane: None,
+            }),
+            client: service.clients.connect(Peer::Unix),
         })))
     }
 
@@ -156,11 +196,14 @@ impl Endpoint {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let calls = Arc::clone(&self.0);
+        let calls = Arc::clone(&self.0.calls);
         let service = Arc::clone(&calls.service);
+        let client = service.clients.connect(Peer::Unix);
         let report = move |error| service.report_protocol_error(error, Peer::Unix);
-        let stream = TokioIo::new(http2::accept(stream, report).await?);
-        let answer = service_fn(move |request| Arc::clone(&calls).answer(request));
+        let stream = http2::accept(stream, &client, report).await?;
+        let connection = Arc::new(ServedConnection { calls, client });
+        let stream = TokioIo::new(stream);
+        let answer = service_fn(move |request| Arc::clone(&connection).answer(request));
         Ok(server::builder().serve_connection(stream, answer).await?)
     }
 
@@ -315,3 +358,15 @@ fn unsupported_media_type() -> Response<GrpcBody> {
 }
 
 const APPLICATION_GRPC: &str = "application/grpc";
+
+/// What a call holds until its response has been written: hyper's and h2's state of a stream, and
+/// ours, some 2.4 KiB as measured.
+const CALL_BYTES: usize = 3 * 1024;
+
+/// The same of a call that tonic answers: it allocates 8 KiB to decode the request, and as much for
+/// the response. Few are open at a time: a gRPC client watches the health once for each connection.
+const OTHER_CALL_BYTES: usize = 24 * 1024;
+
+/// How many times as much memory as a message takes while it waits for the store: as bytes, decoded,
+/// and as checks.
+const DECODED: usize = 4;

@@ -11,6 +11,7 @@
 
 mod body;
 mod census;
+mod clients;
 mod convert;
 mod core_selector;
 mod deadline;
@@ -38,6 +39,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::event::ProtocolError;
 use crate::model::{Peer, Sampler};
 use crate::pipeline::Pipeline;
+use clients::Clients;
 use http2::ProtocolErrors;
 use refusals::Refusals;
 use status::Status;
@@ -52,6 +54,7 @@ pub struct Service {
     response: ResponseConfig,
     limits: Limits,
     in_flight: AtomicUsize,
+    clients: Arc<Clients>,
     refusals: Refusals,
     protocol_errors: ProtocolErrors,
     /// Which calls are recorded, if any are.
@@ -88,6 +91,8 @@ pub struct Limits {
     pub in_flight: usize,
     /// Bytes of one request message.
     pub message_bytes: usize,
+    /// Bytes of all unfinished calls of gRPC, their streams included.
+    pub request_bytes: usize,
 }
 
 impl Service {
@@ -99,6 +104,7 @@ impl Service {
             response,
             limits,
             in_flight: AtomicUsize::new(0),
+            clients: Clients::new(limits.request_bytes),
             refusals: Refusals::default(),
             protocol_errors: ProtocolErrors::default(),
             sampler: None,

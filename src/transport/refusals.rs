@@ -1,31 +1,27 @@
 //! Refused calls are counted, and the first of a kind is logged.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use tracing::{debug, warn};
 
 use super::status::Status;
 use crate::clock::Timestamp;
 use crate::event::{Code, Events, Refused};
+use crate::model::LogLimit;
 
-/// When each code was logged last, in milliseconds since the epoch.
-#[derive(Debug, Default)]
-pub(super) struct Refusals([AtomicU64; Code::ALL.len()]);
+/// When each code was logged last.
+#[derive(Debug)]
+pub(super) struct Refusals(LogLimit<{ Code::ALL.len() }>);
+
+impl Default for Refusals {
+    fn default() -> Self {
+        Self(LogLimit::new(SILENCE_MILLIS))
+    }
+}
 
 impl Refusals {
-    /// Tells whoever counts, and the log unless it was told of another one just now.
+    /// Counts a refusal, and logs it unless one with this code was logged just now.
     pub(super) fn note(&self, status: &Status, events: &dyn Events, now: Timestamp) {
         events.refused(Refused { code: status.code });
-        let Some(logged) = self.0.get(status.code.index()) else {
-            return;
-        };
-        let (now, last) = (now.as_millis(), logged.load(Ordering::Relaxed));
-        let due = last == 0 || now.saturating_sub(last) >= SILENCE_MILLIS;
-        if due
-            && logged
-                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-        {
+        if self.0.allows(status.code.index(), now.as_millis()) {
             warn!(
                 code = status.code.name(),
                 reason = status.message,

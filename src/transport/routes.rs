@@ -3,13 +3,13 @@
 use std::convert::Infallible;
 
 use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName, TE};
 use http::{Request, Response};
 use http_body::Body;
+use http_body_util::Limited;
 use tonic::service::Routes as TonicRoutes;
 use tonic_health::ServingStatus;
 use tower::ServiceExt;
-
-use super::body::GrpcBody;
 
 /// tonic's services; cheap to clone.
 #[derive(Clone, Debug)]
@@ -30,16 +30,24 @@ impl Routes {
         Ok(Self(routes.prepare()))
     }
 
+    /// Answers a call. tonic keeps a request's headers and body while it answers, so that it gets only the
+    /// headers that it knows, and a body of [`MAX_BODY`] bytes at most.
     pub(super) async fn serve<B>(
         self,
         request: Request<B>,
-    ) -> Result<Response<GrpcBody>, Infallible>
+    ) -> Result<Response<tonic::body::Body>, Infallible>
     where
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let response = self.0.oneshot(request.map(tonic::body::Body::new)).await?;
-        Ok(response.map(GrpcBody::Tonic))
+        let (mut head, body) = request.into_parts();
+        let known = KNOWN_HEADERS.into_iter().filter_map(|name| {
+            let value = head.headers.get(&name)?.clone();
+            Some((name, value))
+        });
+        head.headers = known.collect();
+        let body = tonic::body::Body::new(Limited::new(body, MAX_BODY));
+        self.0.oneshot(Request::from_parts(head, body)).await
     }
 }
 
@@ -79,6 +87,18 @@ impl HealthReporter {
 pub const fn descriptor_set() -> &'static [u8] {
     include_bytes!("../../proto/descriptors.bin")
 }
+
+/// What tonic reads of a request's headers.
+const KNOWN_HEADERS: [HeaderName; 5] = [
+    CONTENT_TYPE,
+    TE,
+    HeaderName::from_static("grpc-timeout"),
+    HeaderName::from_static("grpc-encoding"),
+    HeaderName::from_static("grpc-accept-encoding"),
+];
+
+/// Bytes of a request for health or reflection: the name of a service or of a file, or a few of them.
+const MAX_BODY: usize = 16 * 1024;
 
 /// The name under which health is asked for.
 const SERVICE: &str = "ratelimit";

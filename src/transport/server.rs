@@ -20,8 +20,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, 
 use tracing::debug;
 
 use super::Service;
+use super::clients::{ClientConnection, Clients, OpenConnections};
 use super::core_selector::{self, CoreSelector};
-use super::grpc::Calls;
+use super::grpc::{Calls, ServedConnection};
 use super::http2::{self, PrefaceError};
 use super::listener::{Acceptor, Address, Connection, DetachedListener, Listener};
 use super::routes::{HealthReporter, Routes};
@@ -37,6 +38,8 @@ pub struct ServerConfig {
     pub max_age: Duration,
     /// How long its calls then have to finish.
     pub max_age_grace: Duration,
+    /// Open connections. One more, and one of the client with the most is told to go.
+    pub connections: usize,
 }
 
 /// A running server. Dropped without a drain it goes on until its connections have ended.
@@ -108,7 +111,13 @@ impl Server {
         }
         let open = cores.iter().map(|core| Arc::clone(&core.open)).collect();
         let listener = listener.detach().map_err(ServerError::Accept)?;
-        let accepting = start_accepting(listener, cores, draining).map_err(ServerError::Thread)?;
+        let accept_loop = AcceptLoop {
+            cores,
+            clients: Arc::clone(&service.clients),
+            open: OpenConnections::new(config.connections),
+            draining,
+        };
+        let accepting = accept_loop.start(listener).map_err(ServerError::Thread)?;
         Ok(Self {
             address,
             drain,
@@ -153,7 +162,7 @@ impl Server {
 /// One core: where its connections go in, and how many it has.
 #[derive(Debug)]
 struct Core {
-    connections: mpsc::UnboundedSender<(Socket, Open)>,
+    connections: mpsc::UnboundedSender<Accepted>,
     open: Arc<AtomicUsize>,
     metrics: RuntimeMetrics,
 }
@@ -182,7 +191,15 @@ impl Drop for Open {
     }
 }
 
-/// A connection on its way from one runtime to another.
+/// A connection on its way to its core.
+#[derive(Debug)]
+struct Accepted {
+    socket: Socket,
+    client: Arc<ClientConnection>,
+    open: Open,
+}
+
+/// A connection's socket, while it is on no runtime.
 #[derive(Debug)]
 enum Socket {
     Tcp(std::net::TcpStream, Peer),
@@ -205,56 +222,70 @@ impl Socket {
     }
 }
 
-/// Starts the thread that accepts connections. It does nothing else, so that no HTTP request and no other
-/// connection delays a new one.
-fn start_accepting(
-    listener: DetachedListener,
+/// Accepts connections and assigns each to a core.
+#[derive(Debug)]
+struct AcceptLoop {
     cores: Vec<Core>,
+    clients: Arc<Clients>,
+    open: OpenConnections,
     draining: watch::Receiver<Option<Duration>>,
-) -> std::io::Result<std::thread::JoinHandle<()>> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    // Here, so that the caller gets the error.
-    let listener = {
-        let _on = runtime.enter();
-        listener.attach()?
-    };
-    std::thread::Builder::new()
-        .name("grpc-accept".to_owned())
-        .spawn(move || runtime.block_on(accept(listener, cores, draining)))
 }
 
-/// Accepts connections and assigns each to a core, until the server drains.
-async fn accept(
-    listener: Listener,
-    cores: Vec<Core>,
-    mut draining: watch::Receiver<Option<Duration>>,
-) {
-    let mut acceptor = Acceptor::new(listener, "grpc");
-    let mut selector = CoreSelector::new(cores.len(), Instant::now());
-    let first = Instant::now() + core_selector::SAMPLE_INTERVAL;
-    let mut samples = interval_at(first, core_selector::SAMPLE_INTERVAL);
-    samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        let accepted = tokio::select! {
-            accepted = acceptor.next() => accepted,
-            now = samples.tick() => {
-                selector.sample(now, cores.iter().map(Core::busy));
-                continue;
-            }
-            _ = draining.wait_for(Option::is_some) => return,
+impl AcceptLoop {
+    /// Starts it on a thread that does nothing else, so that no HTTP request and no other
+    /// connection delays a new one.
+    fn start(self, listener: DetachedListener) -> std::io::Result<std::thread::JoinHandle<()>> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        // Here, so that the caller gets the error.
+        let listener = {
+            let _on = runtime.enter();
+            listener.attach()?
         };
-        let socket = match Socket::leave(accepted) {
-            Ok(socket) => socket,
-            Err(error) => {
-                debug!(%error, "connection failed");
-                continue;
+        std::thread::Builder::new()
+            .name("grpc-accept".to_owned())
+            .spawn(move || runtime.block_on(self.run(listener)))
+    }
+
+    /// Runs until the server drains.
+    async fn run(mut self, listener: Listener) {
+        let mut acceptor = Acceptor::new(listener, "grpc");
+        let mut selector = CoreSelector::new(self.cores.len(), Instant::now());
+        let first = Instant::now() + core_selector::SAMPLE_INTERVAL;
+        let mut samples = interval_at(first, core_selector::SAMPLE_INTERVAL);
+        samples.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let accepted = tokio::select! {
+                accepted = acceptor.next() => accepted,
+                now = samples.tick() => {
+                    selector.sample(now, self.cores.iter().map(Core::busy));
+                    continue;
+                }
+                _ = self.draining.wait_for(Option::is_some) => return,
+            };
+            match Socket::leave(accepted) {
+                Ok(socket) => self.assign(socket, selector.select()),
+                Err(error) => debug!(%error, "connection failed"),
             }
-        };
-        if let Some(core) = cores.get(selector.select()) {
+        }
+    }
+
+    /// Sends a connection to its core.
+    fn assign(&mut self, socket: Socket, core: usize) {
+        let client = self.clients.connect(socket.peer());
+        if !self.open.insert(&client) {
+            debug!(peer = %socket.peer(), "connection limit reached; closing a new connection");
+            return;
+        }
+        if let Some(core) = self.cores.get(core) {
+            let open = Open::new(&core.open);
             // Fails only once the worker is gone, and then the server is ending.
-            let _sent = core.connections.send((socket, Open::new(&core.open)));
+            let _sent = core.connections.send(Accepted {
+                socket,
+                client,
+                open,
+            });
         }
     }
 }
@@ -318,16 +349,18 @@ impl Worker {
     }
 
     /// Serves what comes in until the accepting side is gone and the last connection has ended.
-    async fn run(self, opening: Opening, mut incoming: mpsc::UnboundedReceiver<(Socket, Open)>) {
+    async fn run(self, opening: Opening, mut incoming: mpsc::UnboundedReceiver<Accepted>) {
         let calls = opening.open().await;
         let mut connections = tokio::task::JoinSet::new();
         loop {
             tokio::select! {
                 next = incoming.recv() => match next {
-                    Some((socket, open)) => {
-                        let (worker, calls) = (self.clone(), Arc::clone(&calls));
+                    Some(Accepted { socket, client, open }) => {
+                        let calls = Arc::clone(&calls);
+                        let served = Arc::new(ServedConnection { calls, client });
+                        let worker = self.clone();
                         connections.spawn(async move {
-                            worker.serve(socket, calls).await;
+                            worker.serve(socket, served).await;
                             drop(open);
                         });
                     }
@@ -339,16 +372,16 @@ impl Worker {
         while connections.join_next().await.is_some() {}
     }
 
-    async fn serve(self, socket: Socket, calls: Arc<Calls>) {
+    async fn serve(self, socket: Socket, served: Arc<ServedConnection>) {
         let peer = socket.peer();
         debug!(%peer, "connection opened");
         let outcome = match socket {
             Socket::Tcp(stream, _) => match tokio::net::TcpStream::from_std(stream) {
-                Ok(stream) => self.connection(stream, peer, calls).await,
+                Ok(stream) => self.connection(stream, peer, served).await,
                 Err(error) => Err(error.into()),
             },
             Socket::Unix(stream) => match tokio::net::UnixStream::from_std(stream) {
-                Ok(stream) => self.connection(stream, peer, calls).await,
+                Ok(stream) => self.connection(stream, peer, served).await,
                 Err(error) => Err(error.into()),
             },
         };
@@ -362,7 +395,7 @@ impl Worker {
         self,
         stream: S,
         peer: Peer,
-        calls: Arc<Calls>,
+        served: Arc<ServedConnection>,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -373,13 +406,15 @@ impl Worker {
             cut,
         } = self;
         let mut age = std::pin::pin!(sleep(jittered(config.max_age)));
-        let service = Arc::clone(&calls.service);
+        let client = Arc::clone(&served.client);
+        let service = Arc::clone(&served.calls.service);
         let report = move |error| service.report_protocol_error(error, peer);
-        let mut accept = std::pin::pin!(http2::accept(stream, report));
+        let mut accept = std::pin::pin!(http2::accept(stream, &client, report));
         let accepted = tokio::select! {
             accepted = accept.as_mut() => accepted,
             // No preface, no call to finish. Envoy sends its preface as soon as it is connected.
             () = sleep(PREFACE_TIMEOUT.min(config.max_age)) => return Ok(()),
+            () = client.evicted() => return Ok(()),
             // Unless its first call is on its way.
             grace = drained(&mut draining) => match timeout(grace.min(LATE_PREFACE), accept).await {
                 Ok(accepted) => accepted,
@@ -390,13 +425,17 @@ impl Worker {
             Err(PrefaceError::Closed) => return Ok(()),
             accepted => accepted?,
         };
-        let answer = service_fn(move |request| Arc::clone(&calls).answer(request));
+        let answer = service_fn(move |request| Arc::clone(&served).answer(request));
         let mut connection =
             std::pin::pin!(builder().serve_connection(TokioIo::new(stream), answer));
         let mut is_draining = false;
         let grace = tokio::select! {
             ended = connection.as_mut() => return Ok(ended?),
             () = age.as_mut() => config.max_age_grace,
+            () = client.evicted() => {
+                debug!(%peer, "connection evicted at the limit");
+                EVICTION_GRACE
+            }
             grace = drained(&mut draining) => {
                 is_draining = true;
                 grace
@@ -473,6 +512,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(60);
 
 /// Time limit for HTTP/2's connection preface.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long an evicted connection has to finish its calls. Envoy waits 20 ms for one, unless told otherwise.
+const EVICTION_GRACE: Duration = Duration::from_millis(250);
 
 /// How often a drain looks whether the last connection has ended.
 const DRAIN_POLL: Duration = Duration::from_millis(10);

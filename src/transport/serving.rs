@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 
-use super::grpc::Calls;
+use super::grpc::ServedConnection;
 use super::status::Status;
 use super::trace;
 use crate::clock::Stopwatch;
@@ -13,7 +13,9 @@ use crate::event::{CallEnd, CallTrace, Code, Served};
 /// A call under way. When it is dropped, it is over: its answer has left, or its caller has.
 #[derive(Debug)]
 pub(super) struct Serving {
-    calls: Arc<Calls>,
+    connection: Arc<ServedConnection>,
+    /// Bytes of memory that the connection holds for it.
+    held: usize,
     watch: Stopwatch,
     ended: CallEnd,
     /// What is recorded of it, if that is wanted.
@@ -22,25 +24,35 @@ pub(super) struct Serving {
 
 impl Serving {
     /// A call has come in.
-    pub(super) fn new(calls: Arc<Calls>, headers: &HeaderMap) -> Self {
+    pub(super) fn new(connection: Arc<ServedConnection>, headers: &HeaderMap) -> Self {
         let watch = Stopwatch::start();
-        let sampler = calls.service.sampler;
+        let sampler = connection.calls.service.sampler;
         Self {
             trace: sampler.and_then(|sampler| trace::begin(sampler, headers)),
-            calls,
+            connection,
+            held: 0,
             watch,
             ended: CallEnd::Abandoned,
         }
     }
 
+    /// Holds memory for the call, once, until it is over. Returns `false` if its connection holds too much.
+    pub(super) fn hold(&mut self, bytes: usize) -> bool {
+        let holds = self.connection.client.hold(bytes);
+        if holds {
+            self.held = bytes;
+        }
+        holds
+    }
+
     /// What answers it, and what is recorded of that.
-    pub(super) fn parts(&mut self) -> (&Calls, Option<&mut CallTrace>) {
-        (&self.calls, self.trace.as_deref_mut())
+    pub(super) fn parts(&mut self) -> (&ServedConnection, Option<&mut CallTrace>) {
+        (&self.connection, self.trace.as_deref_mut())
     }
 
     /// Says why it is refused.
     pub(super) fn note_refused(&self, status: &Status) {
-        self.calls.service.note_refused(status);
+        self.connection.calls.service.note_refused(status);
     }
 
     /// The last of the answer is handed to the connection.
@@ -56,7 +68,8 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        let events = self.calls.service.pipeline.events();
+        self.connection.client.release(self.held);
+        let events = self.connection.calls.service.pipeline.events();
         let (duration, ended) = (self.watch.elapsed(), self.ended);
         events.served(Served { duration, ended });
         if let Some(trace) = self.trace.take() {

@@ -33,6 +33,13 @@ impl Status {
         )
     }
 
+    pub(super) fn client_holds_too_much() -> Self {
+        Self::new(
+            Code::ResourceExhausted,
+            "unfinished calls of this connection or address take too much memory (limits.request_bytes)",
+        )
+    }
+
     pub(super) fn too_large(bytes: usize, limit: usize) -> Self {
         Self::new(
             Code::ResourceExhausted,
@@ -45,6 +52,15 @@ impl Status {
             Code::InvalidArgument,
             format!(
                 "{count} objects, a request has at most {limit} (limits.descriptors, limits.entries)"
+            ),
+        )
+    }
+
+    pub(super) fn too_many_fields(limit: usize) -> Self {
+        Self::new(
+            Code::InvalidArgument,
+            format!(
+                "more than {limit} protobuf fields in one request: no client of this API sends so many"
             ),
         )
     }

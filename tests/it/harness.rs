@@ -231,6 +231,7 @@ pub(crate) async fn http_call(
         .method(method)
         .uri(path)
         .header("host", address)
+        .header("x-requested-with", "test")
         .body(Full::new(bytes::Bytes::copy_from_slice(body.as_bytes())))
         .unwrap();
     let response = within(sender.send_request(request)).await.unwrap();

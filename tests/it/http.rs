@@ -377,3 +377,61 @@ async fn json_with_more_objects_than_a_request_has_is_refused_before_it_is_parse
     assert_eq!(status, 400, "{body}");
     assert!(body.contains("300001 objects"), "{body}");
 }
+
+/// Sends a request to the admin listener as it is; the response's first line.
+async fn raw_admin(harness: &Harness, request: &str) -> String {
+    let mut stream = TcpStream::connect(&harness.admin).await.unwrap();
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut response = String::new();
+    within(stream.read_to_string(&mut response)).await.unwrap();
+    response.lines().next().unwrap_or_default().to_owned()
+}
+
+#[tokio::test]
+async fn requests_that_a_web_page_could_send_are_refused_and_counted() {
+    let harness = Harness::start(
+        &[("p.yaml", POLICY)],
+        "admin: { allowed_hosts: [tollgate-admin] }\n",
+    )
+    .await
+    .unwrap();
+    for (request, host, headers, wanted) in [
+        ("GET /config_dump", "evil.example", "", "403"),
+        ("GET /top", "evil.example:6070", "", "403"),
+        ("GET http://evil.example/top", "localhost", "", "403"),
+        ("GET /top", "localhost", "", "200"),
+        ("GET /top", "127.0.0.1:6070", "", "200"),
+        ("GET /top", "tollgate-admin:6070", "", "200"),
+        ("POST /log?level=info", "localhost", "", "403"),
+        (
+            "POST /log?level=info",
+            "localhost",
+            "origin: null\r\n",
+            "403",
+        ),
+        // A test has no log that it could change.
+        (
+            "POST /log?level=info",
+            "localhost",
+            "x-requested-with: curl\r\n",
+            "409",
+        ),
+    ] {
+        let text = format!(
+            "{request} HTTP/1.1\r\nhost: {host}\r\n{headers}content-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        let line = raw_admin(&harness, &text).await;
+        assert!(
+            line.starts_with(&format!("HTTP/1.1 {wanted}")),
+            "{text}{line}"
+        );
+    }
+    let (_, metrics) = harness.get("/metrics").await;
+    for line in [
+        "tollgate_admin_refusals_total{reason=\"host\"} 3",
+        "tollgate_admin_refusals_total{reason=\"cross_site\"} 1",
+        "tollgate_admin_refusals_total{reason=\"browser\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}\n{metrics}");
+    }
+}

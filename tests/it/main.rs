@@ -7,6 +7,7 @@
 )]
 
 mod alerts;
+mod attacks;
 mod bench_report;
 mod build_context;
 mod calls;

@@ -74,6 +74,18 @@ impl Process {
         self.child.try_wait().expect("a child can be waited for")
     }
 
+    /// Bytes of memory, by their name in `/proc/PID/status`: `VmRSS` now, `VmHWM` at most so far.
+    pub(crate) fn memory(&self, name: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(path).expect("a process that runs");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kilobytes = kilobytes.and_then(|text| text.parse::<u64>().ok());
+        kilobytes.expect("the kernel names it") * 1024
+    }
+
     /// What it has said so far.
     pub(crate) fn lines(&self) -> Vec<String> {
         self.log.lock().clone()

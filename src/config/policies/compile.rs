@@ -18,7 +18,7 @@ use crate::config::report::{Notes, Path, Pos, Problem, Report, Said, Severity};
 use crate::config::suggest::{nearest, quoted};
 use crate::model::Value;
 use crate::pace::{self, PauseOnDrop};
-use crate::policy::{DescriptorSpec, DomainSpec, Origin, Rule};
+use crate::policy::{DescriptorSpec, DomainSpec, MAX_TRIED_PATTERNS, Origin, Rule, is_indexed};
 
 /// A file's name and what it holds.
 pub(super) type File<'t> = (Arc<str>, RawMap<'t>);
@@ -130,6 +130,8 @@ struct Seen<'t> {
     /// By key and value, and where they stand.
     known: HashMap<(&'t str, &'t str), (&'t Arc<str>, Pos)>,
     patterns: Patterns<'t>,
+    /// How many of them have to be tried one by one.
+    tried: usize,
 }
 
 /// Where a descriptor stands: its file, its place there, and the descriptors above it.
@@ -316,6 +318,13 @@ impl<'a, 't> Domain<'a, 't> {
                 if let Some(said) = said {
                     notes.warning(pos, place.path, said);
                 }
+                if !is_indexed(key, value) {
+                    seen.tried = seen.tried.saturating_add(1);
+                    // Said once.
+                    if seen.tried == MAX_TRIED_PATTERNS.saturating_add(1) {
+                        notes.error(pos, place.path, too_many_patterns());
+                    }
+                }
             }
             Entry::Occupied(first) => {
                 let (file, pos) = first.get();
@@ -331,6 +340,16 @@ impl<'a, 't> Domain<'a, 't> {
             }
         }
     }
+}
+
+fn too_many_patterns() -> Said {
+    Said::with_hint(
+        format!(
+            "more than {MAX_TRIED_PATTERNS} descriptors of one level have a star in the key or several in \
+             the value: each request would be compared with all of them"
+        ),
+        "use values with one star, of which there may be any number, or a level for each part",
+    )
 }
 
 /// Warns of what has no effect here: most likely it was meant for the levels below.

@@ -249,6 +249,23 @@ fn long_keys_above_many_rules_do_not_multiply() {
     );
 }
 
+#[test]
+fn many_patterns_that_have_to_be_tried_one_by_one_are_refused() {
+    let policy = |count: usize, pattern: &str| {
+        let one = |number| format!("  - {{ key: path, value: '{pattern}{number:04}*' }}\n");
+        let all: String = (0..count).map(one).collect();
+        check(format!("domain: d\ndescriptors:\n{all}").as_bytes())
+    };
+    assert!(policy(1000, "*a").is_ok());
+    let refused = policy(1100, "*a").unwrap_err().to_string();
+    assert_eq!(refused.lines().count(), 1, "{refused}");
+    assert!(
+        refused.contains(":1003:") && refused.contains("more than 1000 descriptors of one level"),
+        "{refused}"
+    );
+    assert!(policy(1100, "a").is_ok(), "one star is found by an index");
+}
+
 /// Loads it; a report must have a line for each problem.
 fn check(text: &[u8]) -> Result<Compiled, Report> {
     let source = Source {

@@ -24,6 +24,7 @@ mod domains;
 mod env;
 mod files;
 mod guards;
+mod hosts;
 mod listen;
 mod load;
 mod origins;
@@ -55,6 +56,7 @@ mod tests;
 pub use alerts::Alerts;
 pub use changes::{Changes, SettingChange};
 pub use guards::{CircuitBreaker, Deadline, Fleet, Queue};
+pub use hosts::HostNames;
 pub use listen::{ListenAddr, ListenAddrError};
 pub use load::{Loaded, Overrides};
 use origins::Origins;
@@ -300,6 +302,8 @@ pub struct Admin {
     /// come from this machine only.
     #[serde(deserialize_with = "texts::unless_empty")]
     pub token_file: Option<PathBuf>,
+    /// The names by which the admin listener is asked, besides addresses and `localhost`.
+    pub allowed_hosts: HostNames,
 }
 
 /// `shutdown`: after SIGTERM.
@@ -333,6 +337,10 @@ pub struct Limits {
     pub entries: Number<1, { u32::MAX }>,
     /// Bytes of a request.
     pub message_bytes: Number<1024, { 1 << 30 }>,
+    /// Bytes of all unfinished gRPC calls.
+    pub request_bytes: Number<{ 1 << 20 }, { u32::MAX }>,
+    /// Open connections of the gRPC listener.
+    pub connections: Number<1, { u32::MAX }>,
 }
 
 impl Default for Limits {
@@ -342,6 +350,8 @@ impl Default for Limits {
             descriptors: Number::clamped(100),
             entries: Number::clamped(32),
             message_bytes: Number::clamped(4 * 1024 * 1024),
+            request_bytes: Number::clamped(48 * 1024 * 1024),
+            connections: Number::clamped(10_000),
         }
     }
 }

@@ -270,12 +270,24 @@ const SETTINGS: &[(&str, &str)] = &[
         "The file with the token that admin calls that change something must bear (`Authorization: Bearer`). Without one they may come from this machine only.",
     ),
     (
+        "admin.allowed_hosts",
+        "Names by which the admin listener may be asked (the Host header), besides addresses and `localhost`; `.example` allows all names below it, `*` all; with commas between them in a variable.",
+    ),
+    (
         "limits.in_flight",
         "Calls at the same time; further ones are refused at once.",
     ),
     ("limits.descriptors", "Descriptors of a request."),
     ("limits.entries", "Entries of a descriptor."),
     ("limits.message_bytes", "Bytes of a request."),
+    (
+        "limits.request_bytes",
+        "Memory of all unfinished gRPC calls, in bytes. A connection gets a third of it at most, the connections of one address half.",
+    ),
+    (
+        "limits.connections",
+        "Open connections of the gRPC listener, at most five eighths of the open files. At the limit, the address with the most loses one for a new one.",
+    ),
     (
         "alerts.error_rate",
         "Alarm above this percentage of rate limit calls that are answered with an error; like each of the next seven, `off` switches it off.",

@@ -392,8 +392,8 @@ deadline: {store: 1ms, margin: 0s}
 circuit_breaker: {threshold: 1, timeout: 1ms, probe_interval: 10ms}
 queue: {max_size: 1, batch_size: 1024}
 fleet: {replicas: 10000}
-admin: {token_file: /run/token}
-limits: {in_flight: 1, descriptors: 2, entries: 3, message_bytes: 1024}
+admin: {token_file: /run/token, allowed_hosts: [tollgate-admin, .svc]}
+limits: {in_flight: 1, descriptors: 2, entries: 3, message_bytes: 1024, request_bytes: 1048576, connections: 1}
 alerts: {error_rate: 0, queue_full: off, circuit_trips: 0, response_time: 2s, batch_failures: 99.5,
   redis_latency: off, store_down: 1s, unknown_domains: 5, window: 10s, for: 0s, keep_firing_for: 1h, min_calls: 1,
   alertmanager_url: 'http://a:9093/prefix,https://[::1]'}

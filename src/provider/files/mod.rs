@@ -6,9 +6,12 @@
 //! never become policies. It does not look into the files.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::walk::{MAX_ENTRIES, MAX_FILES, Tree};
 use crate::pace;
@@ -238,7 +241,7 @@ fn is_content(path: &Path, bytes: &[u8]) -> Result<bool, ReadError> {
         error,
     };
     let mut rest = bytes;
-    let mut pieces = Pieces::of(File::open(path).map_err(unreadable)?);
+    let mut pieces = Pieces::of(open(path)?);
     while let Some(piece) = pieces.read_next().map_err(unreadable)? {
         match rest.strip_prefix(piece) {
             Some(after) => rest = after,
@@ -248,12 +251,29 @@ fn is_content(path: &Path, bytes: &[u8]) -> Result<bool, ReadError> {
     Ok(rest.is_empty())
 }
 
+/// Opens a file. Something else may have taken its place since it was found: a pipe without a writer would
+/// block, and is refused instead.
+fn open(path: &Path) -> Result<File, ReadError> {
+    let unreadable = |error| ReadError::Unreadable {
+        path: path.to_owned(),
+        error,
+    };
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(NON_BLOCKING);
+    let file = options.open(path).map_err(unreadable)?;
+    if file.metadata().map_err(unreadable)?.is_file() {
+        Ok(file)
+    } else {
+        Err(ReadError::NotAFile(path.to_owned()))
+    }
+}
+
 fn content(path: &Path) -> Result<Vec<u8>, ReadError> {
     let unreadable = |error| ReadError::Unreadable {
         path: path.to_owned(),
         error,
     };
-    let file = File::open(path).map_err(unreadable)?;
+    let file = open(path)?;
     // All room at once: to move megabytes into a larger buffer takes long. The length is a hint.
     let length = file.metadata().map_or(0, |metadata| metadata.len());
     let room = usize::try_from(length.min(MAX_FILE_BYTES).saturating_add(1)).unwrap_or(0);
@@ -310,6 +330,9 @@ const HASHED_AT_ONCE: usize = 16 << 10;
 
 /// Bytes: some twenty microseconds.
 const READ_AT_ONCE: usize = 64 << 10;
+
+/// `O_NONBLOCK`; regular files are read all the same.
+const NON_BLOCKING: i32 = OFlags::NONBLOCK.bits().cast_signed();
 
 /// Enough of a fingerprint to tell two versions apart at a glance.
 const BYTES_SHOWN: usize = 8;

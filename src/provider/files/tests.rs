@@ -272,3 +272,16 @@ fn an_empty_path_is_told_as_such() {
     let error = refused(Path::new(""), "the policies path is empty");
     assert!(matches!(error, ReadError::NoPath), "{error:?}");
 }
+
+#[test]
+fn a_pipe_in_the_place_of_a_file_is_refused_without_waiting_for_a_writer() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.yaml");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    assert!(matches!(content(&path), Err(ReadError::NotAFile(_))));
+    assert!(matches!(
+        is_content(&path, b""),
+        Err(ReadError::NotAFile(_))
+    ));
+}

@@ -195,6 +195,23 @@ impl HeaderTable {
     }
 }
 
+/// Whether a block has more than [`MAX_FIELDS`] fields. A byte makes a field of a hundred bytes.
+pub(super) fn has_too_many_fields(block: &[u8]) -> bool {
+    // Each takes a byte or more.
+    if block.len() <= MAX_FIELDS {
+        return false;
+    }
+    let (mut rest, mut count) = (block, 0);
+    while !rest.is_empty() && count <= MAX_FIELDS {
+        // What is malformed is for others to find.
+        let Ok(_field) = Field::parse(&mut rest) else {
+            return false;
+        };
+        count += 1;
+    }
+    count > MAX_FIELDS
+}
+
 /// What becomes of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
@@ -369,6 +386,9 @@ fn bit(bits: u128, index: usize) -> bool {
         .and_then(|place| bits.checked_shr(place))
         .is_some_and(|bits| bits & 1 == 1)
 }
+
+/// Envoy sends some twenty fields, and a hundred at most unless told otherwise.
+const MAX_FIELDS: usize = 1000;
 
 /// The index of `:authority` with an empty value in the static table; also that of its name.
 const EMPTY_AUTHORITY: usize = 1;

@@ -14,7 +14,7 @@ use super::frame::{
     CONTINUATION, END_HEADERS, END_STREAM, FrameHead, HEADERS, MAX_PAYLOAD, PADDED, PRIORITY,
     PUSH_PROMISE,
 };
-use super::header_block::{Check, HeaderTable, Malformed};
+use super::header_block::{Check, HeaderTable, Malformed, has_too_many_fields};
 
 /// The state of a connection's reading side, after the preface.
 #[derive(Debug, Default)]
@@ -28,6 +28,9 @@ pub(super) struct Inbound {
     scan: BlockScan,
     /// Checked bytes that have not been handed on.
     ready: BytesMut,
+    /// Bytes of header blocks that were checked since [`Inbound::take_header_bytes`], at least
+    /// [`LEAST_BLOCK`] for each.
+    header_bytes: usize,
     state: State,
 }
 
@@ -76,6 +79,32 @@ impl Inbound {
         passed
     }
 
+    const fn count_block(&mut self, length: usize) {
+        let counted = if length < LEAST_BLOCK {
+            LEAST_BLOCK
+        } else {
+            length
+        };
+        self.header_bytes = self.header_bytes.saturating_add(counted);
+    }
+
+    /// Takes the number of bytes of complete header blocks, since the last time.
+    pub(super) const fn take_header_bytes(&mut self) -> usize {
+        std::mem::replace(&mut self.header_bytes, 0)
+    }
+
+    /// Memory that the header block takes that is not complete.
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held.capacity()
+    }
+
+    /// Drops what is held, and has the HTTP/2 library end the connection.
+    pub(super) fn end(&mut self) {
+        self.held = Vec::new();
+        self.state = State::Ended;
+        self.ready.extend_from_slice(LONE_CONTINUATION);
+    }
+
     /// The client has sent its last byte: what is held is handed on.
     pub(super) fn finish(&mut self) {
         self.ready
@@ -120,8 +149,12 @@ impl Inbound {
                 let payload = bytes.get(at.saturating_add(FrameHead::SIZE)..end);
                 let block = payload.and_then(|payload| fragment(head, payload));
                 let mut table = self.table;
+                let block = block.filter(|block| !has_too_many_fields(block));
                 match block.map(|block| table.check(block)) {
-                    Some(Ok(Check::Accepted)) => (self.table, at) = (table, end),
+                    Some(Ok(Check::Accepted)) => {
+                        self.count_block(head.length);
+                        (self.table, at) = (table, end);
+                    }
                     // Incomplete, to be rewritten, or malformed.
                     _ => break,
                 }
@@ -151,8 +184,13 @@ impl Inbound {
             match self.release_block(rest) {
                 Ok(Some(length)) => at = at.saturating_add(length),
                 Ok(None) => break,
-                Err(Malformed) => {
+                Err(BlockError::Malformed) => {
                     self.give_up(rest);
+                    at = held.len();
+                    break;
+                }
+                Err(BlockError::TooManyFields) => {
+                    self.end();
                     at = held.len();
                     break;
                 }
@@ -166,12 +204,15 @@ impl Inbound {
 
     /// Makes ready the header block that `bytes` start with, rewritten if it has to be. Returns how
     /// long its frames are; none if it is not complete.
-    fn release_block(&mut self, bytes: &[u8]) -> Result<Option<usize>, Malformed> {
+    fn release_block(&mut self, bytes: &[u8]) -> Result<Option<usize>, BlockError> {
         let Some(length) = self.scan.advance(bytes)? else {
             return Ok(None);
         };
         let frames = bytes.get(..length).unwrap_or_default();
-        let (head, block) = join_fragments(frames).ok_or(Malformed)?;
+        let (head, block) = join_fragments(frames).ok_or(BlockError::Malformed)?;
+        if has_too_many_fields(&block) {
+            return Err(BlockError::TooManyFields);
+        }
         // The library has to see a malformed block as it is, so nothing changes before it is known
         // that this one is none.
         let mut table = self.table;
@@ -183,6 +224,7 @@ impl Inbound {
                 head.write(&content, &mut self.ready);
             }
         }
+        self.count_block(length);
         self.table = table;
         self.scan = BlockScan::default();
         Ok(Some(length))
@@ -198,6 +240,21 @@ impl Inbound {
             self.state = State::Unchecked;
             self.ready.extend_from_slice(bytes);
         }
+    }
+}
+
+/// Why a header block is not handed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum BlockError {
+    /// It is not HPACK, or its frames are out of order. The library ends the connection.
+    Malformed,
+    /// The library would keep what takes a hundred times as much memory.
+    TooManyFields,
+}
+
+impl From<Malformed> for BlockError {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
     }
 }
 
@@ -312,6 +369,10 @@ fn fragment(head: FrameHead, payload: &[u8]) -> Option<&[u8]> {
 
 /// Bytes of a stream's priority in HEADERS.
 const PRIORITY_LENGTH: usize = 5;
+
+/// A header block counts as at least so many bytes: a request takes memory and time however short it
+/// is.
+const LEAST_BLOCK: usize = 384;
 
 /// The most frames of one header block: as many as h2 takes, which is HEADERS, a quarter more
 /// CONTINUATION than a header list of the largest size needs, and a last one. It ends a connection

@@ -258,3 +258,24 @@ proptest! {
         prop_assert_eq!(received(&sent, piece).0, sent);
     }
 }
+
+#[test]
+fn a_block_of_too_many_fields_ends_the_connection() {
+    for (fields, is_taken) in [(1000, true), (1001, false), (30_000, false)] {
+        let block = vec![0x83; fields];
+        let mut sent = BytesMut::new();
+        let head = FrameHead {
+            length: 0,
+            kind: HEADERS,
+            flags: 0,
+            stream: [0, 0, 0, 1],
+        };
+        head.write(&block, &mut sent);
+        let mut inbound = Inbound::default();
+        let passed = inbound.accept(&sent);
+        let rest = inbound.take_ready(usize::MAX);
+        assert_eq!(passed + rest.len() == sent.len(), is_taken, "{fields}");
+        assert_eq!(inbound.has_ended(), !is_taken, "{fields}");
+        assert_eq!(inbound.held_bytes(), 0);
+    }
+}

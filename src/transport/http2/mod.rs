@@ -21,8 +21,11 @@ mod preface;
 mod protocol_errors;
 mod stream;
 
+use std::sync::Arc;
+
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::clients::{ClientConnection, Held};
 use crate::event::ProtocolError;
 pub(super) use preface::PrefaceError;
 pub(super) use protocol_errors::ProtocolErrors;
@@ -33,12 +36,14 @@ pub(super) use stream::CheckedStream;
 pub(super) const MAX_HEADER_LIST: u32 = 1 << 20;
 
 /// Waits for a connection's preface. From then on `report` gets each error by which the HTTP/2
-/// library ends a stream or the connection.
+/// library ends a stream or the connection, and header blocks that are not complete count as held
+/// by `client`.
 ///
 /// # Errors If the connection speaks another protocol or ends; the former is reported too, and
 /// answered if it is HTTP/1.
 pub(super) async fn accept<S, R>(
     mut stream: S,
+    client: &Arc<ClientConnection>,
     report: R,
 ) -> Result<CheckedStream<S, R>, PrefaceError>
 where
@@ -46,7 +51,11 @@ where
     R: Fn(ProtocolError),
 {
     let Err(error) = preface::read(&mut stream).await else {
-        return Ok(CheckedStream::new(stream, report));
+        return Ok(CheckedStream::new(
+            stream,
+            Held::nothing(Arc::clone(client)),
+            report,
+        ));
     };
     if let PrefaceError::Refused(reason) = error {
         report(reason);

@@ -1,16 +1,20 @@
 //! Protocol errors are counted, and one of a kind is logged each minute.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use tracing::warn;
 
 use crate::clock::Timestamp;
 use crate::event::{Events, ProtocolError};
-use crate::model::Peer;
+use crate::model::{LogLimit, Peer};
 
-/// When each kind of error was logged last, in milliseconds since the epoch.
-#[derive(Debug, Default)]
-pub(in super::super) struct ProtocolErrors([AtomicU64; ProtocolError::ALL.len()]);
+/// When each kind of error was logged last.
+#[derive(Debug)]
+pub(in super::super) struct ProtocolErrors(LogLimit<{ ProtocolError::ALL.len() }>);
+
+impl Default for ProtocolErrors {
+    fn default() -> Self {
+        Self(LogLimit::new(SILENCE_MILLIS))
+    }
+}
 
 impl ProtocolErrors {
     /// Counts an error of `peer`, and logs it unless one of its kind was logged less than a minute
@@ -23,16 +27,7 @@ impl ProtocolErrors {
         now: Timestamp,
     ) {
         events.protocol_error(error);
-        let Some(logged) = self.0.get(error.index()) else {
-            return;
-        };
-        let (now, last) = (now.as_millis(), logged.load(Ordering::Relaxed));
-        let due = last == 0 || now.abs_diff(last) >= SILENCE_MILLIS;
-        if due
-            && logged
-                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
-        {
+        if self.0.allows(error.index(), now.as_millis()) {
             warn!(
                 reason = error.name(),
                 %peer,

@@ -2,33 +2,76 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop;
 
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::preface::PREFACE;
 use crate::event::ProtocolError;
+use crate::transport::clients::{ClientConnection, Held};
 
 /// A byte stream on which the HTTP/2 library sees no `:authority` that it would refuse, and from
 /// which its own errors are reported to `R`.
+///
+/// The library decodes and keeps all that can be read before it lets the service have the first
+/// request, and it writes without an end. So reading stops for a moment after many bytes of header
+/// blocks, each of which may stand for a hundred times as much memory, and as long as the client
+/// does not read what is written to it.
 #[derive(Debug)]
 pub(in super::super) struct CheckedStream<S, R> {
     stream: S,
     inbound: Inbound,
     outbound: Outbound,
+    /// Memory of a header block that is not complete.
+    held: Held<Arc<ClientConnection>>,
+    /// Bytes of header blocks for which the task's budget has not been used yet.
+    header_bytes: usize,
+    /// Whether the client does not read what is written to it.
+    is_write_blocked: bool,
+    /// Whether the task has to be woken once it does.
+    is_read_deferred: bool,
     report: R,
 }
 
-impl<S, R: Fn(ProtocolError)> CheckedStream<S, R> {
-    /// Checks `stream`, whose preface has been read.
-    pub(super) fn new(stream: S, report: R) -> Self {
+impl<S, R> CheckedStream<S, R> {
+    /// Checks `stream`, whose preface has been read. `held` is for header blocks that are not
+    /// complete.
+    pub(super) fn new(stream: S, held: Held<Arc<ClientConnection>>, report: R) -> Self {
         Self {
             stream,
             inbound: Inbound::starting_with(PREFACE),
             outbound: Outbound::default(),
+            held,
+            header_bytes: 0,
+            is_write_blocked: false,
+            is_read_deferred: false,
             report,
+        }
+    }
+
+    /// Pending if nothing is to be read now.
+    fn poll_readable(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if self.is_write_blocked {
+            self.is_read_deferred = true;
+            return Poll::Pending;
+        }
+        while let Some(rest) = self.header_bytes.checked_sub(HEADER_BYTES_PER_UNIT) {
+            ready!(coop::poll_proceed(context)).made_progress();
+            self.header_bytes = rest;
+        }
+        Poll::Ready(())
+    }
+
+    /// Records the outcome of a write.
+    fn record_write<T>(&mut self, context: &Context<'_>, outcome: &Poll<T>) {
+        self.is_write_blocked = outcome.is_pending();
+        if !self.is_write_blocked && self.is_read_deferred {
+            self.is_read_deferred = false;
+            context.waker().wake_by_ref();
         }
     }
 }
@@ -39,12 +82,18 @@ impl<S: AsyncRead + Unpin, R: Unpin> AsyncRead for CheckedStream<S, R> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let Self {
-            stream, inbound, ..
-        } = self.get_mut();
+        let this = self.get_mut();
         if buffer.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
+        ready!(this.poll_readable(context));
+        let Self {
+            stream,
+            inbound,
+            held,
+            header_bytes,
+            ..
+        } = this;
         loop {
             if inbound.is_ready() {
                 buffer.put_slice(&inbound.take_ready(buffer.remaining()));
@@ -64,6 +113,11 @@ impl<S: AsyncRead + Unpin, R: Unpin> AsyncRead for CheckedStream<S, R> {
                 return Poll::Ready(Ok(()));
             }
             let passed = inbound.accept(read);
+            *header_bytes = header_bytes.saturating_add(inbound.take_header_bytes());
+            let holds = inbound.held_bytes();
+            if holds != held.bytes() && !held.resize(holds) {
+                inbound.end();
+            }
             buffer.set_filled(before.saturating_add(passed));
             if passed > 0 {
                 return Poll::Ready(Ok(()));
@@ -79,7 +133,9 @@ impl<S: AsyncWrite + Unpin, R: Fn(ProtocolError) + Unpin> AsyncWrite for Checked
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.stream).poll_write(context, bytes))?;
+        let outcome = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.record_write(context, &outcome);
+        let written = ready!(outcome)?;
         let sent = bytes.get(..written).unwrap_or_default();
         this.outbound.record(sent, &this.report);
         Poll::Ready(Ok(written))
@@ -91,7 +147,9 @@ impl<S: AsyncWrite + Unpin, R: Fn(ProtocolError) + Unpin> AsyncWrite for Checked
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = ready!(Pin::new(&mut this.stream).poll_write_vectored(context, slices))?;
+        let outcome = Pin::new(&mut this.stream).poll_write_vectored(context, slices);
+        this.record_write(context, &outcome);
+        let written = ready!(outcome)?;
         let mut left = written;
         for slice in slices {
             let sent = slice.get(..left.min(slice.len())).unwrap_or_default();
@@ -113,3 +171,8 @@ impl<S: AsyncWrite + Unpin, R: Fn(ProtocolError) + Unpin> AsyncWrite for Checked
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
 }
+
+/// Bytes of header blocks for which one of the 128 units of a task's budget is used: after 42 requests, or 16 KiB,
+/// the other connections of the core have their turn. Each byte can stand for a field of the dynamic
+/// table, which takes some 110 bytes as the library keeps it.
+const HEADER_BYTES_PER_UNIT: usize = 128;

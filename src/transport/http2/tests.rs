@@ -9,6 +9,8 @@ use tokio::io::AsyncWriteExt;
 use super::CheckedStream;
 use super::frame::{CONTINUATION, END_HEADERS, END_STREAM, FrameHead, HEADERS};
 use super::huffman::tests::encode;
+use crate::model::Peer;
+use crate::transport::clients::{Clients, Held};
 
 /// A request as a client writes it.
 #[derive(Clone, Debug)]
@@ -170,10 +172,15 @@ fn sent(calls: &[Call]) -> BytesMut {
     out
 }
 
+fn checked<S, R>(stream: S, report: R) -> CheckedStream<S, R> {
+    let client = Clients::new(64 << 20).connect(Peer::Unix);
+    CheckedStream::new(stream, Held::nothing(client), report)
+}
+
 /// The requests that the library gives to a service.
 async fn received(bytes: &[u8], piece: usize, count: usize) -> Vec<Request<()>> {
     let (mut client, server) = tokio::io::duplex(1 << 20);
-    let stream = CheckedStream::new(server, |error| panic!("{error:?}"));
+    let stream = checked(server, |error| panic!("{error:?}"));
     let bytes = bytes.to_vec();
     let send = async move {
         for piece in bytes.chunks(piece) {
@@ -235,7 +242,7 @@ async fn a_block_has_as_many_frames_as_the_library_takes() {
         frame(CONTINUATION, END_HEADERS, 1, b"\x41\x03a|b", &mut sent);
         let (mut client, server) = tokio::io::duplex(1 << 16);
         client.write_all(&sent).await.unwrap();
-        let stream = CheckedStream::new(server, |_| {});
+        let stream = checked(server, |_| {});
         let mut builder = h2::server::Builder::new();
         builder.max_header_list_size(super::MAX_HEADER_LIST);
         let mut connection = builder.handshake::<_, bytes::Bytes>(stream).await.unwrap();

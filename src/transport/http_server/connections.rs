@@ -1,7 +1,7 @@
 //! Tracks the open connections of an HTTP listener and chooses which one to close at a limit.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -165,29 +165,17 @@ impl ConnectionTable {
 fn eviction_candidate(open: &[Arc<TrackedConnection>], peer: Peer) -> Option<usize> {
     let mut counts: HashMap<Option<IpAddr>, usize> = HashMap::new();
     for connection in open {
-        let count = counts.entry(client(connection.peer)).or_default();
+        let count = counts.entry(connection.peer.client()).or_default();
         *count = count.saturating_add(1);
     }
     let most = counts.values().copied().max()?;
     let of_greediest = open.iter().enumerate().filter_map(|(index, connection)| {
-        let client = client(connection.peer);
+        let client = connection.peer.client();
         (counts.get(&client) == Some(&most)).then(|| (index, client, *connection.phase.lock()))
     });
     let (index, greediest, phase) =
         of_greediest.min_by_key(|(.., phase)| (phase.is_handling(), phase.since()))?;
-    (!phase.is_handling() || greediest != client(peer)).then_some(index)
-}
-
-/// Returns the address that identifies a client: its IPv4 address, or its IPv6 network of 64 bits, within
-/// which a host can choose any address.
-fn client(peer: Peer) -> Option<IpAddr> {
-    match peer.ip()? {
-        IpAddr::V4(address) => Some(IpAddr::V4(address)),
-        IpAddr::V6(address) => {
-            let network = address.to_bits() >> 64 << 64;
-            Some(IpAddr::V6(Ipv6Addr::from_bits(network)))
-        }
-    }
+    (!phase.is_handling() || greediest != peer.client()).then_some(index)
 }
 
 impl TableEntry {

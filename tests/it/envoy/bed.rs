@@ -44,6 +44,15 @@ pub(crate) const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// The binary under test.
 pub(crate) const TOLLGATE: &str = env!("CARGO_BIN_EXE_tollgate");
 
+/// What is started: the binary that was built with the tests, or another one (`make attack`).
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how `make attack` tells the tests"
+)]
+fn under_test() -> String {
+    std::env::var("TOLLGATE_BINARY").unwrap_or_else(|_| TOLLGATE.to_owned())
+}
+
 /// The policies of `limits.rs`, `hostile.rs` and `streams.rs`.
 const POLICY: &str = include_str!("policy.yaml");
 
@@ -105,7 +114,7 @@ impl Tollgate {
         std::fs::write(&config, settings).expect("a writable folder");
         std::fs::create_dir(&policies).expect("a writable folder");
         std::fs::write(policies.join("policy.yaml"), policy).expect("a writable folder");
-        let mut command = Command::new(TOLLGATE);
+        let mut command = Command::new(under_test());
         command
             .arg("serve")
             .arg("--config")

@@ -22,7 +22,7 @@ use crate::envoy::client::Client;
 
 /// Load under way, on threads of its own.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(crate) struct Load {
     stop: mpsc::Sender<()>,
     pacer: JoinHandle<()>,
     callers: JoinHandle<Vec<Sample>>,
@@ -30,11 +30,11 @@ pub(super) struct Load {
 
 /// What became of a request.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Sample {
+pub(crate) struct Sample {
     /// From when it was due until its answer was whole.
-    pub(super) latency: Duration,
+    pub(crate) latency: Duration,
     /// 0 if the connection broke.
-    pub(super) status: u16,
+    pub(crate) status: u16,
 }
 
 /// A request and when it is due.
@@ -42,7 +42,7 @@ type Due = (u32, Instant);
 
 impl Load {
     /// Sends `rate` requests each second to `/user`, for [`USERS`] users in turn.
-    pub(super) fn start(gateway: SocketAddr, rate: u32) -> Self {
+    pub(crate) fn start(gateway: SocketAddr, rate: u32) -> Self {
         let (due, dues) = unbounded_channel();
         let (stop, stopped) = mpsc::channel();
         Self {
@@ -53,7 +53,7 @@ impl Load {
     }
 
     /// Ends the load; all that was due by now is still sent, and answered.
-    pub(super) fn stop(self) -> Vec<Sample> {
+    pub(crate) fn stop(self) -> Vec<Sample> {
         drop(self.stop);
         self.pacer.join().expect("the pacer does not panic");
         self.callers.join().expect("the callers do not panic")
@@ -121,7 +121,7 @@ fn request(number: u32) -> Request<Empty<Bytes>> {
 }
 
 /// Users whose limits are tried in turn.
-pub(super) const USERS: u32 = 100;
+pub(crate) const USERS: u32 = 100;
 
 /// More than are ever busy: a thousand requests a second that take 20 ms each keep 20 busy.
 const CONNECTIONS: usize = 128;

@@ -13,7 +13,7 @@
 mod bed;
 mod fire;
 mod history;
-mod load;
+pub(crate) mod load;
 mod outage;
 mod pressure;
 mod report;

@@ -11,6 +11,7 @@ use tollgate::clock::Clock;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
+use super::connection::pause;
 use crate::harness::{Client, Harness, descriptor, http_call, request, until};
 use crate::topology::{Cluster, Flavour, Single, Topology};
 use crate::window::without_hours;
@@ -172,7 +173,7 @@ async fn a_queue_that_fills_is_seen_in_the_metrics_and_so_is_its_end() {
     let harness = serve_with(&single.url(), "30s", settings).await;
     let mut client = harness.client().await;
     assert_eq!(client.code("shop", &[("user", "ann")]).await, Code::Ok);
-    super::connection::pause(&single.server).await;
+    pause(&single.server).await;
     let utilization = async |ratio: &str| {
         let series = format!("tollgate_queue_utilization_ratio{{store=\"main\"}} {ratio}\n");
         until("its utilization to be told", async || {
@@ -254,4 +255,28 @@ async fn a_counter_is_shown_and_reset_for_all_replicas() {
         .await;
         assert_eq!(explained(&one).await["counted"], 0);
     }
+}
+
+#[tokio::test]
+async fn one_call_too_many_is_refused_at_once() {
+    let single = Single::start(Flavour::Redis7).await;
+    let harness = serve_with(&single.url(), "4s", "limits: {in_flight: 1}").await;
+    let mut client = harness.client().await;
+    assert_eq!(client.code("shop", &[("user", "ann")]).await, Code::Ok);
+    pause(&single.server).await;
+    let waiting = tokio::spawn({
+        let mut client = client.clone();
+        async move { client.code("shop", &[("user", "ann")]).await }
+    });
+    until("the call is under way", async || {
+        harness.service.in_flight() == 1
+    })
+    .await;
+    let refused = client.try_ask(request("shop", &[descriptor(&[("user", "bob")])]));
+    let refused = refused.await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::ResourceExhausted);
+    assert!(refused.message().contains("limits.in_flight"), "{refused}");
+    single.server.cli(&["CLIENT", "UNPAUSE"]).await;
+    assert_eq!(waiting.await.unwrap(), Code::Ok);
+    assert_eq!(client.code("shop", &[("user", "bob")]).await, Code::Ok);
 }

@@ -1,0 +1,245 @@
+//! Attacks on the gRPC listener.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use h2::SendStream;
+use h2::client::{ResponseFuture, SendRequest};
+use http::Request;
+use tokio::net::TcpStream;
+
+use super::raw::{RawConnection, bomb, request_block};
+use super::target::withstands;
+
+const CHECK: &str = "/grpc.health.v1.Health/Check";
+const WATCH: &str = "/grpc.health.v1.Health/Watch";
+const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
+
+/// A message of no bytes.
+const EMPTY: &[u8] = &[0, 0, 0, 0, 0];
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_attack() {
+    withstands("none, for comparison", "", async move |_, _| ()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn header_blocks_that_decode_to_a_hundred_times_their_size() {
+    let name = "HPACK bomb: 150 streams of 30,000 one-byte references";
+    withstands(name, "+364 MB", async move |grpc, _| {
+        let mut connection = RawConnection::open(grpc).await;
+        let block = bomb(CHECK, 30_000);
+        connection.requests(150, &block, None).await;
+        connection.drain()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_fields_in_every_request() {
+    let name = "4,000 streams of 900 one-byte references";
+    withstands(name, "", async move |grpc, size| {
+        let mut connection = RawConnection::open(grpc).await;
+        let block = bomb(CHECK, 900);
+        connection.requests(size.streams, &block, None).await;
+        connection.drain()
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn header_blocks_that_do_not_end() {
+    let name = "200 header blocks of 1 MB that never end";
+    withstands(name, "", async move |grpc, _| {
+        let mut held = Vec::new();
+        for _ in 0..200 {
+            let mut connection = RawConnection::open(grpc).await;
+            connection.unfinished_block(64).await;
+            held.push(connection.drain());
+        }
+        held
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn messages_that_do_not_end() {
+    for path in [SHOULD_RATE_LIMIT, CHECK] {
+        let name = format!("messages of 4 MiB that never end, {path}");
+        withstands(&name, "1,322 MB", async move |grpc, size| {
+            unfinished_messages(grpc, path, size.message_bytes).await
+        })
+        .await;
+    }
+}
+
+/// Sends `total` bytes of messages of 4 MiB, of which one byte is missing.
+async fn unfinished_messages(address: SocketAddr, path: &'static str, total: usize) -> impl Sized {
+    const LENGTH: usize = 4 << 20;
+    let mut requests = connect(address).await;
+    let mut held = Vec::new();
+    for _ in 0..total / LENGTH {
+        let Some((response, mut body)) = open(&mut requests, path).await else {
+            break;
+        };
+        let prefix = [
+            &[0],
+            u32::try_from(LENGTH).unwrap().to_be_bytes().as_slice(),
+        ]
+        .concat();
+        send(&mut body, prefix.into()).await;
+        send(&mut body, Bytes::from(vec![b'x'; LENGTH - 1])).await;
+        held.push((response, body));
+    }
+    (requests, held)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_whose_message_does_not_come() {
+    let name = "3 connections, 4,000 HEADERS without a body each";
+    withstands(name, "712 of 800 calls refused", async move |grpc, size| {
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            held.push(streams(grpc, SHOULD_RATE_LIMIT, size.streams, None).await);
+        }
+        held
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watches_of_the_health() {
+    let name = "Watch streams, 4,000 on each connection";
+    withstands(name, "+147 MB, stalls of 1.1 s", async move |grpc, size| {
+        let mut held = Vec::new();
+        for _ in 0..size.connections / 2 {
+            held.push(streams(grpc, WATCH, size.streams, Some(EMPTY)).await);
+        }
+        held
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn responses_for_which_the_window_is_closed() {
+    let name = "responses with a window of 0, 4,000 on each connection";
+    withstands(name, "+147 MB", async move |grpc, size| {
+        let mut held = Vec::new();
+        for _ in 0..size.connections {
+            held.push(streams(grpc, SHOULD_RATE_LIMIT, size.streams, Some(EMPTY)).await);
+        }
+        held
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn responses_that_are_not_read() {
+    let name = "responses that are not read from the socket, 4,000 on each connection";
+    withstands(name, "+147 MB", async move |grpc, size| {
+        let mut held = Vec::new();
+        let block = request_block(SHOULD_RATE_LIMIT);
+        for _ in 0..size.connections {
+            let mut connection = RawConnection::open(grpc).await;
+            connection.requests(size.streams, &block, Some(EMPTY)).await;
+            held.push(connection);
+        }
+        held
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn requests_without_end_whose_responses_are_not_read() {
+    let name = "requests without end whose responses are not read, 4 connections";
+    withstands(name, "", async move |grpc, _| {
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            // What the server does not read any more cannot be sent.
+            held.push(tokio::spawn(async move {
+                let block = request_block(SHOULD_RATE_LIMIT);
+                let mut connection = RawConnection::open(grpc).await;
+                while connection.requests(100, &block, Some(EMPTY)).await {}
+            }));
+        }
+        Aborted(held)
+    })
+    .await;
+}
+
+/// Tasks that end when this is dropped.
+#[derive(Debug)]
+struct Aborted(Vec<tokio::task::JoinHandle<()>>);
+
+impl Drop for Aborted {
+    fn drop(&mut self) {
+        for task in &self.0 {
+            task.abort();
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_send_nothing() {
+    let name = "1,100 connections that send nothing";
+    withstands(name, "", async move |grpc, _| {
+        let mut held = Vec::new();
+        for _ in 0..1100 {
+            held.push(TcpStream::connect(grpc).await.unwrap());
+        }
+        held
+    })
+    .await;
+}
+
+/// Opens streams on a connection of its own, whose window for responses is closed.
+async fn streams(
+    address: SocketAddr,
+    path: &'static str,
+    count: u32,
+    message: Option<&'static [u8]>,
+) -> impl Sized {
+    let mut connection = RawConnection::open(address).await;
+    let block = request_block(path);
+    connection.requests(count, &block, message).await;
+    connection.drain()
+}
+
+async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
+    let stream = TcpStream::connect(address).await.unwrap();
+    let mut builder = h2::client::Builder::new();
+    builder
+        .initial_window_size(0)
+        .initial_max_send_streams(4096);
+    let (requests, connection) = builder.handshake(stream).await.unwrap();
+    tokio::spawn(connection);
+    requests
+}
+
+async fn open(
+    requests: &mut SendRequest<Bytes>,
+    path: &str,
+) -> Option<(ResponseFuture, SendStream<Bytes>)> {
+    let request = Request::post(format!("http://tollgate{path}"))
+        .header("content-type", "application/grpc")
+        .header("te", "trailers")
+        .body(())
+        .unwrap();
+    std::future::poll_fn(|context| requests.poll_ready(context))
+        .await
+        .ok()?;
+    requests.send_request(request, false).ok()
+}
+
+/// Sends all of it as the window allows, or as much as the server takes.
+async fn send(body: &mut SendStream<Bytes>, mut bytes: Bytes) {
+    while !bytes.is_empty() {
+        body.reserve_capacity(bytes.len());
+        let capacity = std::future::poll_fn(|context| body.poll_capacity(context)).await;
+        let Some(Ok(capacity)) = capacity else { return };
+        let part = bytes.split_to(capacity.min(bytes.len()));
+        if body.send_data(part, false).is_err() {
+            return;
+        }
+    }
+}
