@@ -10,6 +10,7 @@ mod protocol;
 mod sample;
 mod store;
 mod trace;
+mod unread;
 
 use std::fmt;
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub use trace::{
     CallTrace, MAX_DESCRIPTORS, MAX_TEXT, TracedDecision, TracedDescriptor, TracedQueries, Written,
     WrittenDescriptor, WrittenRuling,
 };
+pub use unread::DeniedUnread;
 
 /// Somebody who is told what happens. Called on the request path: must not block or allocate for
 /// the usual [`Decided`].
@@ -51,6 +53,9 @@ pub trait Events: fmt::Debug + Send + Sync {
 
     /// A client broke HTTP/2 on the gRPC port, or does not speak it.
     fn protocol_error(&self, _: ProtocolError) {}
+
+    /// A call was answered `OVER_LIMIT` before its message was read.
+    fn denied_unread(&self, _: DeniedUnread) {}
 
     /// The admin listener refused a request.
     fn admin_refused(&self, _: AdminRefusal) {}
@@ -266,6 +271,7 @@ mod tests {
         }
         in_order(AdminRefusal::ALL.map(AdminRefusal::index));
         in_order(BreakerState::ALL.map(BreakerState::index));
+        in_order(DeniedUnread::ALL.map(DeniedUnread::index));
         in_order(Code::ALL.map(Code::index));
         in_order(DecidedBy::ALL.map(DecidedBy::index));
         in_order(FallbackReason::ALL.map(FallbackReason::index));

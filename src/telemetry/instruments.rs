@@ -62,7 +62,7 @@ impl Instrument {
 }
 
 /// Every metric that exists, by name.
-pub const ALL: [Instrument; 43] = [
+pub const ALL: [Instrument; 44] = [
     DB_DURATION,
     RPC_DURATION,
     ALERT_ACTIVE,
@@ -87,6 +87,7 @@ pub const ALL: [Instrument; 43] = [
     REQUESTS,
     IN_FLIGHT,
     REFUSED,
+    DENIED_UNREAD,
     RULE_ENFORCEMENT,
     SETTINGS_REFUSED,
     STORE_BATCH_SIZE,
@@ -276,7 +277,7 @@ pub(super) const REQUESTS: Instrument = Instrument {
 pub(super) const IN_FLIGHT: Instrument = Instrument {
     name: "tollgate.requests.in_flight",
     unit: "{request}",
-    help: "Calls that have not been answered yet",
+    help: "Calls whose message is complete and that have not been answered yet",
     kind: Kind::Gauge,
     attributes: &[],
 };
@@ -286,6 +287,13 @@ pub(super) const REFUSED: Instrument = Instrument {
     help: "Calls that were answered with an error, by its gRPC code: Envoy lets such requests pass unless told otherwise",
     kind: Kind::Counter,
     attributes: &["code"],
+};
+pub(super) const DENIED_UNREAD: Instrument = Instrument {
+    name: "tollgate.requests.denied_unread",
+    unit: "{request}",
+    help: "Calls that were answered OVER_LIMIT before their message was read, by reason: the setting in limits that they exceeded. An error would let them pass",
+    kind: Kind::Counter,
+    attributes: &["reason"],
 };
 pub(super) const RULE_ENFORCEMENT: Instrument = Instrument {
     name: "tollgate.rule.enforcement",

@@ -59,8 +59,8 @@ pub use top::{TopAsked, TopKey, TopKeys};
 use crate::alert::Counts;
 use crate::clock::Clock;
 use crate::event::{
-    AdminRefusal, Answered, CallTrace, Code, Decided, DecidedBy, Events, FellBack, Meters,
-    Operation, ProtocolError, Queried, Reconciled, Refused, Reloaded, Served, StoreCalled,
+    AdminRefusal, Answered, CallTrace, Code, Decided, DecidedBy, DeniedUnread, Events, FellBack,
+    Meters, Operation, ProtocolError, Queried, Reconciled, Refused, Reloaded, Served, StoreCalled,
     StoreChanged, StoreName, Written,
 };
 use decision_log::DecisionLog;
@@ -147,6 +147,7 @@ impl Telemetry {
             refused_calls: Default::default(),
             protocol_errors: Default::default(),
             admin_refusals: Default::default(),
+            denied_unread: Default::default(),
             refused: AtomicU64::new(0),
             loaded_millis: AtomicU64::new(0),
             stores: Arc::default(),
@@ -254,6 +255,12 @@ impl Events for Telemetry {
 
     fn protocol_error(&self, error: ProtocolError) {
         if let Some(count) = self.state.protocol_errors.get(error.index()) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn denied_unread(&self, reason: DeniedUnread) {
+        if let Some(count) = self.state.denied_unread.get(reason.index()) {
             count.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -405,6 +412,8 @@ struct State {
     protocol_errors: [AtomicU64; ProtocolError::ALL.len()],
     /// Requests that the admin listener refused, by [`AdminRefusal::index`].
     admin_refusals: [AtomicU64; AdminRefusal::ALL.len()],
+    /// Calls that were answered `OVER_LIMIT` unread, by [`DeniedUnread::index`].
+    denied_unread: [AtomicU64; DeniedUnread::ALL.len()],
     refused: AtomicU64,
     loaded_millis: AtomicU64,
     stores: Arc<Stores>,

@@ -11,14 +11,14 @@ use opentelemetry_sdk::metrics::{self as sdk, Stream};
 use super::decisions::{MAX_SERIES, OTHER, Slot};
 use super::domains::MAX_DOMAINS;
 use super::instruments::{
-    ADMIN_REFUSALS, BUILD_INFO, DECISIONS, IN_FLIGHT, Instrument, NEAR_LIMIT, POLICY_INFO,
-    POLICY_LOADED, POLICY_REFUSED, POLICY_RELOADS, POLICY_RULES, PROTOCOL_ERRORS, REFUSED,
-    REQUESTS, RULE_ENFORCEMENT, SERIES_OVERFLOW, SETTINGS_REFUSED, STORE_EXPIRED, STORE_KEY_LIMIT,
-    STORE_KEYS, STORE_LOG_OVERFLOWS, STORE_OVERFLOW_DECISIONS, STORE_OVERFLOW_REFUNDS,
-    STORE_OVERFLOW_REFUSED,
+    ADMIN_REFUSALS, BUILD_INFO, DECISIONS, DENIED_UNREAD, IN_FLIGHT, Instrument, NEAR_LIMIT,
+    POLICY_INFO, POLICY_LOADED, POLICY_REFUSED, POLICY_RELOADS, POLICY_RULES, PROTOCOL_ERRORS,
+    REFUSED, REQUESTS, RULE_ENFORCEMENT, SERIES_OVERFLOW, SETTINGS_REFUSED, STORE_EXPIRED,
+    STORE_KEY_LIMIT, STORE_KEYS, STORE_LOG_OVERFLOWS, STORE_OVERFLOW_DECISIONS,
+    STORE_OVERFLOW_REFUNDS, STORE_OVERFLOW_REFUSED,
 };
 use super::{Readings, State, store_readings, stores};
-use crate::event::{AdminRefusal, Code, ProtocolError, QueryResult};
+use crate::event::{AdminRefusal, Code, DeniedUnread, ProtocolError, QueryResult};
 
 /// Makes every instrument that reads `state` when it is collected.
 pub(super) fn register(meter: &Meter, state: &Arc<State>) {
@@ -32,6 +32,7 @@ pub(super) fn register(meter: &Meter, state: &Arc<State>) {
     refused(meter, state);
     protocol_errors(meter, state);
     admin_refusals(meter, state);
+    denied_unread(meter, state);
     gauge(meter, state, POLICY_REFUSED, |r| {
         u64::from(r.policies_refused)
     });
@@ -178,6 +179,21 @@ fn admin_refusals(meter: &Meter, state: &Arc<State>) {
         .with_description(ADMIN_REFUSALS.help)
         .with_callback(move |observer| {
             for (reason, count) in AdminRefusal::ALL.iter().zip(&refusals.admin_refusals) {
+                let count = count.load(Ordering::Relaxed);
+                observer.observe(count, &[KeyValue::new("reason", reason.name())]);
+            }
+        })
+        .build();
+}
+
+fn denied_unread(meter: &Meter, state: &Arc<State>) {
+    let denied = Arc::clone(state);
+    meter
+        .u64_observable_counter(DENIED_UNREAD.name)
+        .with_unit(DENIED_UNREAD.unit)
+        .with_description(DENIED_UNREAD.help)
+        .with_callback(move |observer| {
+            for (reason, count) in DeniedUnread::ALL.iter().zip(&denied.denied_unread) {
                 let count = count.load(Ordering::Relaxed);
                 observer.observe(count, &[KeyValue::new("reason", reason.name())]);
             }

@@ -56,6 +56,14 @@ pub(super) fn response(
     }
 }
 
+/// The response to a call that is too large to be read.
+pub(super) fn over() -> wire::RateLimitResponse {
+    wire::RateLimitResponse {
+        overall_code: wire::OVER_LIMIT,
+        ..wire::RateLimitResponse::default()
+    }
+}
+
 /// None unless the settings ask for something in it.
 fn dynamic_metadata(
     query: &Query<'_>,

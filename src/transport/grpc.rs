@@ -97,11 +97,17 @@ impl ServedConnection {
                 Ok(message) => answer(GrpcBody::Message(message, serving)),
                 // Nobody reads it; the call is told as abandoned.
                 Err(status) if status.code == Code::Cancelled => refuse(&status),
-                Err(status) => {
-                    serving.note_refused(&status);
-                    serving.refused(status.code);
-                    refuse(&status)
-                }
+                Err(status) => match status.denied_unread {
+                    Some(reason) => {
+                        serving.note_denied_unread(reason, &status);
+                        answer(GrpcBody::Message(frame::write(&convert::over()), serving))
+                    }
+                    None => {
+                        serving.note_refused(&status);
+                        serving.refused(status.code);
+                        refuse(&status)
+                    }
+                },
             })
         })
     }

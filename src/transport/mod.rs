@@ -36,7 +36,7 @@ pub mod wire;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::event::ProtocolError;
+use crate::event::{DeniedUnread, ProtocolError};
 use crate::model::{Peer, Sampler};
 use crate::pipeline::Pipeline;
 use clients::Clients;
@@ -133,6 +133,13 @@ impl Service {
     fn note_refused(&self, status: &Status) {
         self.refusals
             .note(status, self.pipeline.events(), self.pipeline.clock().now());
+    }
+
+    /// Takes note of a call that is answered `OVER_LIMIT` unread.
+    fn note_denied_unread(&self, reason: DeniedUnread, status: &Status) {
+        let (events, now) = (self.pipeline.events(), self.pipeline.clock().now());
+        self.refusals
+            .note_denied_unread(reason, status, events, now);
     }
 
     /// Counts and logs that a gRPC client broke HTTP/2.

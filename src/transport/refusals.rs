@@ -4,16 +4,22 @@ use tracing::{debug, warn};
 
 use super::status::Status;
 use crate::clock::Timestamp;
-use crate::event::{Code, Events, Refused};
+use crate::event::{Code, DeniedUnread, Events, Refused};
 use crate::model::LogLimit;
 
-/// When each code was logged last.
+/// When each kind of refusal was logged last.
 #[derive(Debug)]
-pub(super) struct Refusals(LogLimit<{ Code::ALL.len() }>);
+pub(super) struct Refusals {
+    codes: LogLimit<{ Code::ALL.len() }>,
+    unread: LogLimit<{ DeniedUnread::ALL.len() }>,
+}
 
 impl Default for Refusals {
     fn default() -> Self {
-        Self(LogLimit::new(SILENCE_MILLIS))
+        Self {
+            codes: LogLimit::new(SILENCE_MILLIS),
+            unread: LogLimit::new(SILENCE_MILLIS),
+        }
     }
 }
 
@@ -21,7 +27,7 @@ impl Refusals {
     /// Counts a refusal, and logs it unless one with this code was logged just now.
     pub(super) fn note(&self, status: &Status, events: &dyn Events, now: Timestamp) {
         events.refused(Refused { code: status.code });
-        if self.0.allows(status.code.index(), now.as_millis()) {
+        if self.codes.allows(status.code.index(), now.as_millis()) {
             warn!(
                 code = status.code.name(),
                 reason = status.message,
@@ -34,6 +40,27 @@ impl Refusals {
                 reason = status.message,
                 "call refused"
             );
+        }
+    }
+
+    /// Counts a call that is answered `OVER_LIMIT` unread, and logs it unless one for this reason was
+    /// logged just now.
+    pub(super) fn note_denied_unread(
+        &self,
+        reason: DeniedUnread,
+        status: &Status,
+        events: &dyn Events,
+        now: Timestamp,
+    ) {
+        events.denied_unread(reason);
+        if self.unread.allows(reason.index(), now.as_millis()) {
+            warn!(
+                reason = status.message,
+                "call answered OVER_LIMIT unread: it is too large; further ones for this reason are only \
+                 counted for a while"
+            );
+        } else {
+            debug!(reason = status.message, "call answered OVER_LIMIT unread");
         }
     }
 }

@@ -8,7 +8,7 @@ use super::grpc::ServedConnection;
 use super::status::Status;
 use super::trace;
 use crate::clock::Stopwatch;
-use crate::event::{CallEnd, CallTrace, Code, Served};
+use crate::event::{CallEnd, CallTrace, Code, DeniedUnread, Served};
 
 /// A call under way. When it is dropped, it is over: its answer has left, or its caller has.
 #[derive(Debug)]
@@ -53,6 +53,14 @@ impl Serving {
     /// Says why it is refused.
     pub(super) fn note_refused(&self, status: &Status) {
         self.connection.calls.service.note_refused(status);
+    }
+
+    /// Says why it is answered `OVER_LIMIT` unread.
+    pub(super) fn note_denied_unread(&self, reason: DeniedUnread, status: &Status) {
+        self.connection
+            .calls
+            .service
+            .note_denied_unread(reason, status);
     }
 
     /// The last of the answer is handed to the connection.

@@ -1,14 +1,15 @@
 //! How a call fails: gRPC's codes, and the one place where errors become them.
 //!
 //! Envoy treats every error as "the rate limit service is away" and, unless told otherwise, lets
-//! the request pass. So an error here never depends on what a client sent.
+//! the request pass. So an error here never depends on what a client sent: a call that is too large to be
+//! read is answered `OVER_LIMIT` ([`DeniedUnread`]).
 
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use http::HeaderValue;
 
-use crate::event::Code;
+use crate::event::{Code, DeniedUnread};
 use crate::limiter::Refusal;
 
 /// A gRPC status other than OK.
@@ -16,6 +17,8 @@ use crate::limiter::Refusal;
 pub(super) struct Status {
     pub(super) code: Code,
     pub(super) message: String,
+    /// If a call of the rate limit service is to be answered `OVER_LIMIT` instead: why.
+    pub(super) denied_unread: Option<DeniedUnread>,
 }
 
 impl Status {
@@ -23,6 +26,14 @@ impl Status {
         Self {
             code,
             message: message.into(),
+            denied_unread: None,
+        }
+    }
+
+    fn denied_unread(reason: DeniedUnread, message: impl Into<String>) -> Self {
+        Self {
+            denied_unread: Some(reason),
+            ..Self::new(Code::ResourceExhausted, message)
         }
     }
 
@@ -34,15 +45,15 @@ impl Status {
     }
 
     pub(super) fn client_holds_too_much() -> Self {
-        Self::new(
-            Code::ResourceExhausted,
+        Self::denied_unread(
+            DeniedUnread::RequestBytes,
             "unfinished calls of this connection or address take too much memory (limits.request_bytes)",
         )
     }
 
     pub(super) fn too_large(bytes: usize, limit: usize) -> Self {
-        Self::new(
-            Code::ResourceExhausted,
+        Self::denied_unread(
+            DeniedUnread::MessageBytes,
             format!("a message of {bytes} bytes, at most {limit} are read (limits.message_bytes)"),
         )
     }

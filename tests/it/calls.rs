@@ -85,7 +85,6 @@ async fn what_is_no_call_is_named() {
     let grpc = "application/grpc";
     for (content_type, frame, code, text) in [
         (grpc, framed(b"\xff\xff"), "3", "not a RateLimitRequest"),
-        (grpc, framed(&[0; 2001]), "8", "2001 bytes, at most 2000"),
         (
             grpc,
             Bytes::from_static(b"\x01\0\0\0\0"),
@@ -99,6 +98,37 @@ async fn what_is_no_call_is_named() {
         let (got, message) = raw_frame(&harness.grpc, content_type, frame).await;
         assert_eq!(got, code, "{message}");
         assert!(message.contains(text), "{message}");
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_too_large_is_denied_and_is_no_error() {
+    // To Envoy an error would mean that the service is away, and it would let the request pass.
+    let settings = "limits: { message_bytes: 4000000, request_bytes: 1048576 }";
+    let harness = Harness::start(&[("p.yaml", POLICY)], settings)
+        .await
+        .unwrap();
+    let mut client = harness.client().await;
+    let large = "x".repeat(3_000_000);
+    for _ in 0..3 {
+        assert_eq!(
+            client.code("shop", &[("user", &large)]).await,
+            Code::OverLimit
+        );
+    }
+    let large = "x".repeat(4_000_000);
+    assert_eq!(
+        client.code("shop", &[("user", &large)]).await,
+        Code::OverLimit
+    );
+    assert_eq!(client.code("shop", &[("user", "x")]).await, Code::Ok);
+    let (_, metrics) = harness.get("/metrics").await;
+    for line in [
+        r#"tollgate_requests_denied_unread_total{reason="message_bytes"} 1"#,
+        r#"tollgate_requests_denied_unread_total{reason="request_bytes"} 3"#,
+        r#"tollgate_requests_refused_total{code="RESOURCE_EXHAUSTED"} 0"#,
+    ] {
+        assert!(metrics.contains(line), "lacks {line}:\n{metrics}");
     }
 }
 

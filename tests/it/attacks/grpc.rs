@@ -9,7 +9,7 @@ use http::Request;
 use tokio::net::TcpStream;
 
 use super::raw::{RawConnection, bomb, request_block};
-use super::target::withstands;
+use super::target::{Ports, withstands};
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
@@ -26,7 +26,7 @@ async fn no_attack() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn header_blocks_that_decode_to_a_hundred_times_their_size() {
     let name = "HPACK bomb: 150 streams of 30,000 one-byte references";
-    withstands(name, "+364 MB", async move |grpc, _| {
+    withstands(name, "+364 MB", async move |Ports { grpc, .. }, _| {
         let mut connection = RawConnection::open(grpc).await;
         let block = bomb(CHECK, 30_000);
         connection.requests(150, &block, None).await;
@@ -38,7 +38,7 @@ async fn header_blocks_that_decode_to_a_hundred_times_their_size() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_fields_in_every_request() {
     let name = "4,000 streams of 900 one-byte references";
-    withstands(name, "", async move |grpc, size| {
+    withstands(name, "", async move |Ports { grpc, .. }, size| {
         let mut connection = RawConnection::open(grpc).await;
         let block = bomb(CHECK, 900);
         connection.requests(size.streams, &block, None).await;
@@ -50,7 +50,7 @@ async fn many_fields_in_every_request() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn header_blocks_that_do_not_end() {
     let name = "200 header blocks of 1 MB that never end";
-    withstands(name, "", async move |grpc, _| {
+    withstands(name, "", async move |Ports { grpc, .. }, _| {
         let mut held = Vec::new();
         for _ in 0..200 {
             let mut connection = RawConnection::open(grpc).await;
@@ -66,7 +66,7 @@ async fn header_blocks_that_do_not_end() {
 async fn messages_that_do_not_end() {
     for path in [SHOULD_RATE_LIMIT, CHECK] {
         let name = format!("messages of 4 MiB that never end, {path}");
-        withstands(&name, "1,322 MB", async move |grpc, size| {
+        withstands(&name, "1,322 MB", async move |Ports { grpc, .. }, size| {
             unfinished_messages(grpc, path, size.message_bytes).await
         })
         .await;
@@ -97,33 +97,41 @@ async fn unfinished_messages(address: SocketAddr, path: &'static str, total: usi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_whose_message_does_not_come() {
     let name = "3 connections, 4,000 HEADERS without a body each";
-    withstands(name, "712 of 800 calls refused", async move |grpc, size| {
-        let mut held = Vec::new();
-        for _ in 0..3 {
-            held.push(streams(grpc, SHOULD_RATE_LIMIT, size.streams, None).await);
-        }
-        held
-    })
+    withstands(
+        name,
+        "712 of 800 calls refused",
+        async move |Ports { grpc, .. }, size| {
+            let mut held = Vec::new();
+            for _ in 0..3 {
+                held.push(streams(grpc, SHOULD_RATE_LIMIT, size.streams, None).await);
+            }
+            held
+        },
+    )
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watches_of_the_health() {
     let name = "Watch streams, 4,000 on each connection";
-    withstands(name, "+147 MB, stalls of 1.1 s", async move |grpc, size| {
-        let mut held = Vec::new();
-        for _ in 0..size.connections / 2 {
-            held.push(streams(grpc, WATCH, size.streams, Some(EMPTY)).await);
-        }
-        held
-    })
+    withstands(
+        name,
+        "+147 MB, stalls of 1.1 s",
+        async move |Ports { grpc, .. }, size| {
+            let mut held = Vec::new();
+            for _ in 0..size.connections / 2 {
+                held.push(streams(grpc, WATCH, size.streams, Some(EMPTY)).await);
+            }
+            held
+        },
+    )
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn responses_for_which_the_window_is_closed() {
     let name = "responses with a window of 0, 4,000 on each connection";
-    withstands(name, "+147 MB", async move |grpc, size| {
+    withstands(name, "+147 MB", async move |Ports { grpc, .. }, size| {
         let mut held = Vec::new();
         for _ in 0..size.connections {
             held.push(streams(grpc, SHOULD_RATE_LIMIT, size.streams, Some(EMPTY)).await);
@@ -136,7 +144,7 @@ async fn responses_for_which_the_window_is_closed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn responses_that_are_not_read() {
     let name = "responses that are not read from the socket, 4,000 on each connection";
-    withstands(name, "+147 MB", async move |grpc, size| {
+    withstands(name, "+147 MB", async move |Ports { grpc, .. }, size| {
         let mut held = Vec::new();
         let block = request_block(SHOULD_RATE_LIMIT);
         for _ in 0..size.connections {
@@ -152,7 +160,7 @@ async fn responses_that_are_not_read() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_without_end_whose_responses_are_not_read() {
     let name = "requests without end whose responses are not read, 4 connections";
-    withstands(name, "", async move |grpc, _| {
+    withstands(name, "", async move |Ports { grpc, .. }, _| {
         let mut held = Vec::new();
         for _ in 0..4 {
             // What the server does not read any more cannot be sent.
@@ -182,7 +190,7 @@ impl Drop for Aborted {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_send_nothing() {
     let name = "1,100 connections that send nothing";
-    withstands(name, "", async move |grpc, _| {
+    withstands(name, "", async move |Ports { grpc, .. }, _| {
         let mut held = Vec::new();
         for _ in 0..1100 {
             held.push(TcpStream::connect(grpc).await.unwrap());
@@ -207,11 +215,7 @@ async fn streams(
 
 async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
     let stream = TcpStream::connect(address).await.unwrap();
-    let mut builder = h2::client::Builder::new();
-    builder
-        .initial_window_size(0)
-        .initial_max_send_streams(4096);
-    let (requests, connection) = builder.handshake(stream).await.unwrap();
+    let (requests, connection) = h2::client::handshake(stream).await.unwrap();
     tokio::spawn(connection);
     requests
 }

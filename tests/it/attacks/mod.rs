@@ -5,6 +5,7 @@
 //! and prints the table.
 
 mod grpc;
+mod http;
 mod raw;
 mod target;
 

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -33,12 +34,20 @@ pub(super) const ALLOWED: u64 = 64 << 20;
 /// Envoy waits so long for an answer unless told otherwise.
 const ENVOYS_TIMEOUT: Duration = Duration::from_millis(20);
 
+/// Where the target listens.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ports {
+    pub(super) grpc: SocketAddr,
+    pub(super) http: SocketAddr,
+    pub(super) admin: SocketAddr,
+}
+
 /// What an attack did.
 #[derive(Debug)]
 pub(super) struct Outcome {
     /// Bytes by which the most memory that the process ever had is above what it had before.
     pub(super) grown: u64,
-    /// Honest calls that got an error.
+    /// Honest calls that got an error, or were denied.
     pub(super) refused: usize,
     /// Honest calls that took longer than Envoy waits.
     pub(super) late: usize,
@@ -54,7 +63,7 @@ pub(super) struct Outcome {
 pub(super) async fn withstands<F: Future>(
     name: &str,
     before: &str,
-    attack: impl FnOnce(SocketAddr, Size) -> F + Send + 'static,
+    attack: impl FnOnce(Ports, Size) -> F + Send + 'static,
 ) {
     let _alone = alone().await;
     let size = Size::chosen();
@@ -63,6 +72,11 @@ pub(super) async fn withstands<F: Future>(
         Some(_) => Some(warm_envoy(target.grpc).await),
         None => None,
     };
+    let ports = Ports {
+        grpc: target.grpc,
+        http: target.http,
+        admin: target.admin,
+    };
     let caller = Client::connect(&target.grpc.to_string()).await;
     let start = target.process.memory("VmRSS");
     let load = envoy
@@ -70,7 +84,7 @@ pub(super) async fn withstands<F: Future>(
         .map(|envoy| Load::start(envoy.gateway, ENVOYS_RATE));
     let before_attack = undecided(envoy.as_ref()).await;
     let beside = tokio::spawn(honest(caller.clone(), size));
-    let attacking = Attacking::start(move || attack(target.grpc, size)).await;
+    let attacking = Attacking::start(move || attack(ports, size)).await;
     let calls = beside.await.unwrap();
     // While everything is held, a newcomer as well.
     let newcomer = Client::connect(&target.grpc.to_string()).await;
@@ -166,7 +180,8 @@ async fn honest(mut caller: Client, size: Size) -> Vec<Option<Duration>> {
         let user = descriptor(&[("user", &format!("honest-{number}"))]);
         let started = Instant::now();
         let answered = caller.try_ask(request("it", &[user])).await;
-        calls.push(answered.is_ok().then(|| started.elapsed()));
+        let is_ok = answered.is_ok_and(|answer| answer.overall_code() == Code::Ok);
+        calls.push(is_ok.then(|| started.elapsed()));
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     calls

@@ -18,6 +18,7 @@ use crate::process::{Process, until, until_async};
 pub(crate) struct Tollgate {
     pub(crate) process: Process,
     pub(crate) grpc: SocketAddr,
+    pub(crate) http: SocketAddr,
     pub(crate) admin: SocketAddr,
     _dir: TempDir,
 }
@@ -151,12 +152,16 @@ impl Tollgate {
         let grpc = process
             .line("where it listens", |line| address_after(line, "grpc"))
             .await;
+        let http = process
+            .line("where its HTTP is", |line| address_after(line, "http"))
+            .await;
         let admin = process
             .line("where its admin is", |line| address_after(line, "admin"))
             .await;
         Self {
             process,
             grpc,
+            http,
             admin,
             _dir: dir,
         }

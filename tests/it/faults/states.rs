@@ -94,7 +94,7 @@ impl Seen {
 /// Whether every store of every Tollgate is used. One that does not answer uses none.
 async fn all_share(admins: &[SocketAddr]) -> Result<bool, String> {
     for admin in admins {
-        let request = Request::get("/store").header(HOST, "admin");
+        let request = Request::get("/store").header(HOST, "localhost");
         let request = request.body(Empty::<Bytes>::new()).expect("a request");
         let Ok(mut client) = Client::try_connect(*admin).await else {
             return Ok(false);
