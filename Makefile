@@ -24,12 +24,12 @@ demo: ## start Tollgate with a real Envoy in front, send requests, show 200s tur
 	scripts/demo
 
 test: test-needs ## run every test, with a real Envoy, Redis and Prometheus; gets what is missing
-	$(CARGO) test --locked --all-features -- --skip faults::
-	$(CARGO) test --locked --all-features --test it faults:: -- --test-threads=1
+	$(CARGO) test --locked --all-features -- --skip attacks:: --skip faults::
+	$(CARGO) test --locked --all-features --test it -- attacks:: faults:: --test-threads=1
 
 test-quick: ## run the tests that need neither Envoy nor Redis nor Prometheus
 	$(CARGO) test --locked --all-features --lib --test architecture
-	$(CARGO) test --locked --all-features --test it -- --skip alerts:: --skip dashboard:: --skip envoy:: --skip faults:: \
+	$(CARGO) test --locked --all-features --test it -- --skip alerts:: --skip attacks:: --skip dashboard:: --skip envoy:: --skip faults:: \
 	  --skip fleet:: --skip otlp::metrics:: --skip otlp::traces:: --skip reactions:: --skip redis:: --skip suite:: \
 	  --skip topology::behaviour::
 
