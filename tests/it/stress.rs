@@ -83,7 +83,7 @@ fn a_test_that_fails_now_and_then_is_found_and_its_output_kept() {
     assert!(kept.contains("3 of 4 left"), "{kept}");
     // The parts of `make test`.
     let calls = stress.read("calls");
-    let parts = "--skip faults::\n--test-threads=1 --exact faults::kill\n";
+    let parts = "--skip attacks:: --skip faults::\n--test-threads=1 --exact faults::kill\n";
     assert_eq!(calls, parts.repeat(4));
 }
 
@@ -93,7 +93,7 @@ fn tests_that_pass_every_time_are_no_failure() {
     let output = stress.run(&["1", "drains", "--busy", "0"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let calls = stress.read("calls");
-    assert!(calls.starts_with("drains --skip faults::\n"), "{calls}");
+    assert!(calls.starts_with("drains --skip attacks:: --skip faults::\n"), "{calls}");
 }
 
 #[test]
