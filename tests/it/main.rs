@@ -13,6 +13,7 @@ mod build_context;
 mod calls;
 mod cli;
 mod conformance;
+mod cores;
 mod counters;
 mod dashboard;
 mod envoy;

@@ -3,6 +3,7 @@
 //! Where `setpriv` is there (util-linux has it), the kernel also ends a child when this process
 //! ends without dropping anything, as it does when it is killed.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::io::{self, BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -84,6 +85,23 @@ impl Process {
         let kilobytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
         let kilobytes = kilobytes.and_then(|text| text.parse::<u64>().ok());
         kilobytes.expect("the kernel names it") * 1024
+    }
+
+    /// Ticks of the clock, 100 a second, that its threads have worked, by their names, as far as these
+    /// begin so.
+    pub(crate) fn thread_ticks(&self, prefix: &str) -> HashMap<String, u64> {
+        let folder = format!("/proc/{}/task", self.child.id());
+        let threads = std::fs::read_dir(folder).expect("a process that runs");
+        let ticks = threads.filter_map(|thread| {
+            let stat = std::fs::read_to_string(thread.ok()?.path().join("stat")).ok()?;
+            // `tid (name) state ...`: of what follows the name, user and system time are 12 and 13.
+            let (head, rest) = stat.rsplit_once(") ")?;
+            let name = head.split_once('(')?.1.to_owned();
+            let mut numbers = rest.split(' ').skip(11);
+            let mut next = || numbers.next()?.parse::<u64>().ok();
+            Some((name, next()? + next()?))
+        });
+        ticks.filter(|(name, _)| name.starts_with(prefix)).collect()
     }
 
     /// What it has said so far.

@@ -93,7 +93,10 @@ fn tests_that_pass_every_time_are_no_failure() {
     let output = stress.run(&["1", "drains", "--busy", "0"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let calls = stress.read("calls");
-    assert!(calls.starts_with("drains --skip attacks:: --skip faults::\n"), "{calls}");
+    assert!(
+        calls.starts_with("drains --skip attacks:: --skip faults::\n"),
+        "{calls}"
+    );
 }
 
 #[test]
