@@ -16,7 +16,8 @@ use std::time::Duration;
 use serde_json::json;
 use tollgate::clock::{Stopwatch, Timestamp};
 use tollgate::model::{
-    Algorithm, Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, Unit, Window,
+    Algorithm, Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, RuleId, Unit,
+    Window,
 };
 use tollgate::store::{MemoryConfig, MemoryStore};
 
@@ -76,6 +77,7 @@ fn fill(store: &MemoryStore, quota: &Quota, now: Timestamp) {
         let value = format!("user-{key:08}");
         name.entry((b"user_id", false), (value.as_bytes(), false));
         let check = Check {
+            rule: RuleId::default(),
             key: name.finish(quota),
             quota: *quota,
             hits: Hits::Charge(u64::from(LIMIT)),

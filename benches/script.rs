@@ -14,7 +14,7 @@ use hdrhistogram::Histogram;
 use serde_json::json;
 use tollgate::clock::Stopwatch;
 use tollgate::model::{
-    Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, Unit, Window,
+    Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, RuleId, Unit, Window,
 };
 use tollgate::store::redis::{Access, Call, DECIDE, Place, connect, decode};
 
@@ -77,6 +77,7 @@ fn check(key: u32) -> Check {
     let value = format!("user-{key:06}");
     name.entry((b"user_id", false), (value.as_bytes(), false));
     Check {
+        rule: RuleId::default(),
         key: name.finish(&quota),
         quota,
         hits: Hits::Charge(1),

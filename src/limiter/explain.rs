@@ -85,6 +85,7 @@ pub fn explain<'p>(
             let key = domain.override_key(descriptor, &quota);
             let check = Check {
                 key,
+                rule: domain.override_id(),
                 quota,
                 hits,
                 role: Role::default(),
@@ -107,6 +108,7 @@ pub fn explain<'p>(
                 quota,
                 check: Check {
                     key,
+                    rule: rule.id,
                     quota,
                     hits,
                     role,

@@ -68,6 +68,7 @@ impl<'p> Plan<'p> {
             match found {
                 Matched::Limited(rule, quota, path) => checks.push(Check {
                     key: domain.key(descriptor, path, quota),
+                    rule: rule.id,
                     quota: *quota,
                     hits,
                     role: role_of(rule, &mut spares),
@@ -75,6 +76,7 @@ impl<'p> Plan<'p> {
                 }),
                 Matched::Override(quota) => checks.push(Check {
                     key: domain.override_key(descriptor, quota),
+                    rule: domain.override_id(),
                     quota: *quota,
                     hits,
                     role: Role::default(),

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::{Key, OnStoreFailure, Quota};
+use super::{Key, OnStoreFailure, Quota, RuleId};
 use crate::clock::Timestamp;
 
 /// Where hits and counts stop growing: above every limit, and far below what overflows.
@@ -24,6 +24,8 @@ pub enum Hits {
 pub struct Check {
     /// The counter's name.
     pub key: Key,
+    /// The rule that it is made for.
+    pub rule: RuleId,
     /// The numbers that it is judged by.
     pub quota: Quota,
     /// What it is to be charged.

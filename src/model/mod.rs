@@ -12,6 +12,7 @@ mod nearest;
 mod peer;
 mod query;
 mod quota;
+mod rule_id;
 mod text;
 mod trace;
 mod value;
@@ -27,6 +28,7 @@ pub use query::{Descriptor, Entry, OverrideLimit, Query};
 pub use quota::{
     Algorithm, DeniedHits, MAX_LOG_LIMIT, MAX_WINDOW_MILLIS, Quota, QuotaError, Unit, Window,
 };
+pub use rule_id::RuleId;
 pub use text::{DescriptorText, DescriptorTextError};
 pub use trace::{Recorded, Sampler, TraceParent, TraceRef};
 pub use value::Value;

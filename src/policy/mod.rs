@@ -25,7 +25,7 @@ pub use spec::{DescriptorSpec, DomainSpec, Limit, Origin, Rule};
 pub use tree::{Kind, Node};
 
 use crate::event::Meters;
-use crate::model::{DeniedHits, Descriptor, Key, OnStoreFailure, Quota, nearest, one_line};
+use crate::model::{DeniedHits, Descriptor, Key, OnStoreFailure, Quota, RuleId, nearest, one_line};
 use crate::pace;
 use matched::Names;
 use tree::Level;
@@ -147,6 +147,7 @@ pub struct Domain {
     meter: u32,
     unmatched_meter: u32,
     override_meter: u32,
+    override_id: RuleId,
     override_denied_hits: DeniedHits,
     override_on_store_failure: OnStoreFailure,
     colocate_by: Option<Arc<[u8]>>,
@@ -161,11 +162,13 @@ impl Domain {
             *rules = rules.saturating_add(1);
             has_replaces |= !rule.replaces.is_empty();
             rule.meter = meters.rule(&name, &rule.path);
+            rule.id = RuleId::new(&name, &rule.path);
         });
         Self {
             meter: meters.domain(&name),
             unmatched_meter: meters.rule(&name, UNMATCHED),
             override_meter: meters.rule(&name, OVERRIDE),
+            override_id: RuleId::new(&name, OVERRIDE),
             name,
             root,
             shadow_mode: spec.shadow_mode,
@@ -210,6 +213,12 @@ impl Domain {
     #[must_use]
     pub fn override_meter(&self) -> u32 {
         self.override_meter
+    }
+
+    /// The rule that limits which came with the request stand for.
+    #[must_use]
+    pub fn override_id(&self) -> RuleId {
+        self.override_id
     }
 
     /// How limits that come with a request are decided without the shared store.

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{DeniedHits, OnStoreFailure, Quota, Value};
+use crate::model::{DeniedHits, OnStoreFailure, Quota, RuleId, Value};
 use crate::pace::PauseOnDrop;
 
 /// All rules of one domain.
@@ -73,6 +73,8 @@ pub struct Rule {
     pub origin: Origin,
     /// Where its decisions are counted; given by `telemetry` before the rules take effect.
     pub meter: u32,
+    /// Its number in the store; given when the rules are indexed.
+    pub id: RuleId,
 }
 
 /// What a rule allows.

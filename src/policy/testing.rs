@@ -2,7 +2,7 @@
 
 use super::{DescriptorSpec, DomainSpec, Limit, Origin, Policies, Rule};
 use crate::event::Silence;
-use crate::model::{Algorithm, DeniedHits, OnStoreFailure, Quota, Unit, Window};
+use crate::model::{Algorithm, DeniedHits, OnStoreFailure, Quota, RuleId, Unit, Window};
 
 /// A rule of so many hits a minute for `path`: a key, or `key=value`.
 pub(crate) fn per_minute(path: &str, limit: u32) -> Rule {
@@ -21,6 +21,7 @@ pub(crate) fn per_minute(path: &str, limit: u32) -> Rule {
         metadata: None,
         origin: Origin::default(),
         meter: 0,
+        id: RuleId::default(),
     }
 }
 

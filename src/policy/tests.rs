@@ -21,6 +21,7 @@ fn rule(path: &str, limit: u32) -> Rule {
         metadata: None,
         origin: Origin::default(),
         meter: 0,
+        id: RuleId::default(),
     }
 }
 

@@ -13,8 +13,8 @@ pub(crate) mod reference;
 use super::{Counter, apply, is_over, lands, report};
 use crate::clock::Timestamp;
 use crate::model::{
-    Algorithm, Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, Unit, Verdict,
-    Window,
+    Algorithm, Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, RuleId, Unit,
+    Verdict, Window,
 };
 
 /// A quota that is valid, or a bug in a test.
@@ -39,6 +39,7 @@ pub(crate) fn check_of(user: &str, quota: Quota, hits: Hits) -> Check {
     key.entry((b"user", false), (user.as_bytes(), false));
     Check {
         key: key.finish(&quota),
+        rule: RuleId::default(),
         quota,
         hits,
         role: Role::default(),

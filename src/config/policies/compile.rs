@@ -16,7 +16,7 @@ use super::unreachable::{self, Patterns};
 use super::walk::RawMap;
 use crate::config::report::{Notes, Path, Pos, Problem, Report, Said, Severity};
 use crate::config::suggest::{nearest, quoted};
-use crate::model::Value;
+use crate::model::{RuleId, Value};
 use crate::pace::{self, PauseOnDrop};
 use crate::policy::{DescriptorSpec, DomainSpec, MAX_TRIED_PATTERNS, Origin, Rule, is_indexed};
 
@@ -279,6 +279,7 @@ impl<'a, 't> Domain<'a, 't> {
                 column: raw.pos.column,
             },
             meter: 0,
+            id: RuleId::default(),
         })
     }
 

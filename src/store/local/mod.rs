@@ -138,6 +138,7 @@ impl LocalStore {
             let quota = check.quota.at_most(share.limit, share.burst);
             let seen = Seen {
                 key: &check.key,
+                rule: check.rule,
                 quota: &quota,
                 used: share.of_count(verdict.counted),
                 at: verdict.at,

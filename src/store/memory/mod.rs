@@ -47,7 +47,7 @@ pub use self::stats::MemoryStats;
 use self::transaction::{Prints, Transaction};
 use self::verdict::{Judgement, Moment};
 use crate::clock::Timestamp;
-use crate::model::{Check, Decision, Key, Quota, Verdict, Verdicts, denies};
+use crate::model::{Check, Decision, Key, Quota, RuleId, Verdict, Verdicts, denies};
 
 /// How large the store may grow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +61,8 @@ pub struct MemoryConfig {
 pub(in crate::store) struct Seen<'a> {
     /// The counter's name.
     pub(in crate::store) key: &'a Key,
+    /// Its rule.
+    pub(in crate::store) rule: RuleId,
     /// The numbers to count with here.
     pub(in crate::store) quota: &'a Quota,
     /// Hits that stand against them.

@@ -1,7 +1,7 @@
 //! Counters of fixed size that new keys share once a shard is full.
 //!
 //! A set-associative array: a key's hash names a set of [`WAYS`] slots, and within it there is at
-//! most one live slot of each [`Kind`]. So a key always finds the slot that it was charged to, and
+//! most one live slot of each rule and [`Kind`], so that no rule is denied by the keys of another. So a key always finds the slot that it was charged to, and
 //! whoever shares that slot is counted with it: too much, never too little.
 //!
 //! What a slot of each kind counts with, and why nobody gains by it
@@ -21,7 +21,7 @@ use super::state::State;
 use super::table::Entry;
 use crate::algorithm::{FixedWindow, SlidingWindow};
 use crate::clock::Timestamp;
-use crate::model::{Algorithm, Quota};
+use crate::model::{Algorithm, Quota, RuleId};
 
 /// What may share a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +47,18 @@ impl Kind {
 
 #[derive(Debug)]
 struct Slot {
+    /// Whose keys share it.
+    rule: RuleId,
     kind: Kind,
     /// From then on nothing charged to it counts.
     expires_at: Timestamp,
     state: State,
+}
+
+impl Slot {
+    fn is_for(&self, rule: RuleId, kind: Kind) -> bool {
+        self.rule == rule && self.kind == kind
+    }
 }
 
 #[derive(Debug)]
@@ -80,7 +88,7 @@ impl Overflow {
     pub(super) fn find_live(
         &self,
         print: Fingerprint,
-        quota: &Quota,
+        (rule, quota): (RuleId, &Quota),
         now: Timestamp,
     ) -> Option<usize> {
         if self.slots.is_empty() {
@@ -89,7 +97,7 @@ impl Overflow {
         let kind = Kind::of(quota);
         self.set(print).find(|&at| {
             self.slot(at)
-                .is_some_and(|slot| slot.kind == kind && slot.expires_at > now)
+                .is_some_and(|slot| slot.is_for(rule, kind) && slot.expires_at > now)
         })
     }
 
@@ -98,7 +106,7 @@ impl Overflow {
     pub(super) fn find_free(
         &self,
         print: Fingerprint,
-        quota: &Quota,
+        (rule, quota): (RuleId, &Quota),
         now: Timestamp,
     ) -> Result<usize, Timestamp> {
         let kind = Kind::of(quota);
@@ -107,7 +115,7 @@ impl Overflow {
         for at in self.set(print) {
             match self.slot(at) {
                 // Its own expired slot first, so that there are never two of a kind.
-                Some(slot) if slot.kind == kind => return Ok(at),
+                Some(slot) if slot.is_for(rule, kind) => return Ok(at),
                 Some(slot) if slot.expires_at > now => until = until.min(slot.expires_at),
                 Some(_) | None => free = free.or(Some(at)),
             }
@@ -116,12 +124,13 @@ impl Overflow {
     }
 
     /// Takes a free slot for keys of this kind. Tells whether it dropped what had expired there.
-    pub(super) fn claim(&mut self, at: usize, quota: &Quota) -> bool {
+    pub(super) fn claim(&mut self, at: usize, rule: RuleId, quota: &Quota) -> bool {
         if self.slots.is_empty() {
             self.slots.resize_with(self.sets * WAYS, || None);
         }
         self.slots.get_mut(at).is_some_and(|slot| {
             slot.replace(Slot {
+                rule,
                 kind: Kind::of(quota),
                 expires_at: UNUSED,
                 state: Self::fresh(quota),

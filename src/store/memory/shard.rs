@@ -6,6 +6,7 @@
 //!
 //! It knows nothing of the other checks of a query; `transaction` and `MemoryStore::decide` do.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -19,7 +20,7 @@ use super::table::{Removed, Table};
 use super::verdict::{Judgement, Moment};
 use crate::algorithm::{Counter, apply, comes_back, is_over, lands};
 use crate::clock::Timestamp;
-use crate::model::{Algorithm, Check, Hits, Quota, Verdict};
+use crate::model::{Algorithm, Check, Hits, Quota, RuleId, Verdict};
 
 /// Where a check is counted. Good until the query ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +63,8 @@ pub(super) struct Shard {
     overflow: Overflow,
     /// The most keys that the table may hold.
     cap: usize,
+    /// Keys of each rule, while the table is nearly full.
+    rules: Option<HashMap<RuleId, usize>>,
     swept: Timestamp,
     /// The latest time at which a state was dropped.
     forgot: Timestamp,
@@ -75,6 +78,7 @@ impl Shard {
             table: Table::new(),
             overflow: Overflow::new(cap),
             cap,
+            rules: None,
             swept: Timestamp::default(),
             forgot: Timestamp::default(),
             logs,
@@ -105,21 +109,53 @@ impl Shard {
         {
             self.sweep(now);
         }
+        self.count_rules();
+    }
+
+    /// Counts the keys of each rule, if the table is so full that it matters ([`Self::has_room`]).
+    fn count_rules(&mut self) {
+        let len = self.table.len();
+        if self.rules.is_none() && !self.has_room_for_all() {
+            let mut rules = HashMap::new();
+            for rule in self.table.rules() {
+                *rules.entry(rule).or_default() += 1;
+            }
+            self.rules = Some(rules);
+        } else if self.rules.is_some() && len < self.cap / 4 * 3 {
+            self.rules = None;
+        }
+    }
+
+    /// Whether a rule that has all keys may have one more.
+    const fn has_room_for_all(&self) -> bool {
+        let len = self.table.len();
+        len < self.cap && len < ROOM_FACTOR.saturating_mul(self.cap - len)
+    }
+
+    /// Whether a rule may have one more key: while it has fewer than [`ROOM_FACTOR`] times what is free. So
+    /// a rule alone gets 7/8 of the table, and the first key of another always has room.
+    fn has_room(&self, rule: RuleId) -> bool {
+        let len = self.table.len();
+        let Some(rules) = &self.rules else {
+            return len < self.cap;
+        };
+        let own = rules.get(&rule).copied().unwrap_or(0);
+        own < ROOM_FACTOR.saturating_mul(self.cap.saturating_sub(len))
     }
 
     /// Where this check is counted. Makes a counter for it if it may change one.
     pub(super) fn place(&mut self, print: Fingerprint, check: &Check, now: Timestamp) -> Spot {
-        match self.find(print, &check.quota, now) {
+        match self.find(print, (check.rule, &check.quota), now) {
             Found::Stored(spot) => spot,
             Found::Taken(until) => Spot::Refused(until),
             Found::Along(at) => match self.take_along(at, check, now) {
-                Some(state) => self.insert(print, state),
+                Some(state) => self.insert(print, check.rule, state),
                 None => Spot::Slot(at),
             },
             Found::Room | Found::Free(_) if !may_change(check, 0) => Spot::Fresh,
-            Found::Room => self.insert(print, State::fresh(&check.quota, now)),
+            Found::Room => self.insert(print, check.rule, State::fresh(&check.quota, now)),
             Found::Free(at) => {
-                if self.overflow.claim(at, &check.quota) {
+                if self.overflow.claim(at, check.rule, &check.quota) {
                     self.forgot = self.forgot.max(now);
                 }
                 self.publish();
@@ -131,7 +167,7 @@ impl Shard {
     /// What a query of this check alone would be answered. Changes nothing.
     pub(super) fn inspect(&self, print: Fingerprint, check: &Check, moment: Moment) -> Verdict {
         let (quota, hits, now) = (&check.quota, check.hits, moment.now);
-        let (spot, mut state) = match self.find(print, &check.quota, now) {
+        let (spot, mut state) = match self.find(print, (check.rule, &check.quota), now) {
             Found::Taken(until) => return moment.refuse(check, until),
             Found::Along(at) => match (self.take_along(at, check, now), self.overflow.state(at)) {
                 // A new entry of its own.
@@ -215,12 +251,14 @@ impl Shard {
         may_lower: impl FnOnce() -> bool,
     ) {
         let (quota, used, now) = (seen.quota, seen.used, seen.at);
-        let at = match self.find(print, quota, now) {
+        let at = match self.find(print, (seen.rule, quota), now) {
             Found::Stored(Spot::Entry(at)) => at,
-            Found::Room if used > 0 => match self.insert(print, State::fresh(quota, now)) {
-                Spot::Entry(at) => at,
-                Spot::Fresh | Spot::Refused(_) | Spot::Slot(_) => return,
-            },
+            Found::Room if used > 0 => {
+                match self.insert(print, seen.rule, State::fresh(quota, now)) {
+                    Spot::Entry(at) => at,
+                    Spot::Fresh | Spot::Refused(_) | Spot::Slot(_) => return,
+                }
+            }
             Found::Along(_) | Found::Free(_) | Found::Room | Found::Stored(_) | Found::Taken(_) => {
                 return;
             }
@@ -264,7 +302,11 @@ impl Shard {
             return;
         }
         let Some(entry) = self.table.find(print) else {
-            if self.overflow.find_live(print, quota, now).is_some() {
+            if self
+                .overflow
+                .find_live(print, (check.rule, quota), now)
+                .is_some()
+            {
                 count(&self.gauges.overflow_refunds_ignored);
             }
             return;
@@ -305,7 +347,13 @@ impl Shard {
     /// nothing was charged to. Positions change.
     pub(super) fn forget(&mut self, print: Fingerprint, spot: Spot, now: Timestamp) {
         match spot {
-            Spot::Entry(_) => {
+            Spot::Entry(at) => {
+                if let Some(rules) = &mut self.rules
+                    && let Some(rule) = self.table.rule(at)
+                    && let Some(keys) = rules.get_mut(&rule)
+                {
+                    *keys = keys.saturating_sub(1);
+                }
                 let removed = self.table.remove(print);
                 self.forgot = self.forgot.max(now);
                 self.logs.give_back(removed.log_members);
@@ -320,10 +368,14 @@ impl Shard {
     /// none are. Positions change.
     pub(super) fn reset(&mut self, print: Fingerprint, check: &Check, now: Timestamp) -> bool {
         // Also beside an entry of its own: once that is gone, the key would take these along.
-        if self.overflow.find_live(print, &check.quota, now).is_some() {
+        if self
+            .overflow
+            .find_live(print, (check.rule, &check.quota), now)
+            .is_some()
+        {
             return false;
         }
-        match self.find(print, &check.quota, now) {
+        match self.find(print, (check.rule, &check.quota), now) {
             Found::Stored(spot) => {
                 self.forget(print, spot, now);
                 true
@@ -336,6 +388,10 @@ impl Shard {
     /// Drops everything that has expired.
     pub(super) fn sweep(&mut self, now: Timestamp) -> Removed {
         let removed = self.table.sweep(now);
+        if removed.entries > 0 {
+            // Counted anew when it matters.
+            self.rules = None;
+        }
         if self.overflow.sweep(now) || removed.entries > 0 {
             self.forgot = self.forgot.max(now);
         }
@@ -352,12 +408,12 @@ impl Shard {
         self.table.len()
     }
 
-    fn find(&self, print: Fingerprint, quota: &Quota, now: Timestamp) -> Found {
+    fn find(&self, print: Fingerprint, (rule, quota): (RuleId, &Quota), now: Timestamp) -> Found {
         if let Some(at) = self.table.find(print) {
             return Found::Stored(Spot::Entry(at));
         }
-        let room = self.table.len() < self.cap;
-        if let Some(at) = self.overflow.find_live(print, quota, now) {
+        let room = self.has_room(rule);
+        if let Some(at) = self.overflow.find_live(print, (rule, quota), now) {
             return match room {
                 true => Found::Along(at),
                 false => Found::Stored(Spot::Slot(at)),
@@ -366,7 +422,7 @@ impl Shard {
         if room {
             return Found::Room;
         }
-        match self.overflow.find_free(print, quota, now) {
+        match self.overflow.find_free(print, (rule, quota), now) {
             Ok(at) => Found::Free(at),
             Err(until) => Found::Taken(until),
         }
@@ -380,9 +436,12 @@ impl Shard {
             .then(|| shared.taken_along(&check.quota, now))
     }
 
-    fn insert(&mut self, print: Fingerprint, state: State) -> Spot {
+    fn insert(&mut self, print: Fingerprint, rule: RuleId, state: State) -> Spot {
         self.logs.take(state.log_members());
-        let at = self.table.insert(print, state);
+        let at = self.table.insert(print, rule, state);
+        if let Some(rules) = &mut self.rules {
+            *rules.entry(rule).or_default() += 1;
+        }
         self.publish();
         Spot::Entry(at)
     }
@@ -427,7 +486,9 @@ impl Shard {
         judgement: Judgement,
         moment: Moment,
     ) -> u64 {
-        let live = self.overflow.find_live(print, &check.quota, moment.now);
+        let live = self
+            .overflow
+            .find_live(print, (check.rule, &check.quota), moment.now);
         let Some((at, state)) = live.and_then(|at| Some((at, self.overflow.state(at)?))) else {
             return 0;
         };
@@ -467,6 +528,10 @@ fn may_change(check: &Check, used: u64) -> bool {
 pub(super) const fn is_ignored(spot: Spot, hits: Hits) -> bool {
     matches!((spot, hits), (Spot::Slot(_), Hits::Refund(_)))
 }
+
+/// A rule may have so many times as many keys as there is room for; see the thresholds of
+/// shared-memory switches (`transport::clients`).
+const ROOM_FACTOR: usize = 7;
 
 /// A full shard looks for expired keys at most this often.
 const SWEEP_PAUSE_MILLIS: u64 = 100;

@@ -10,16 +10,53 @@ use super::slab::Slab;
 use super::state::State;
 use crate::algorithm::Counter;
 use crate::clock::Timestamp;
-use crate::model::Quota;
+use crate::model::{Quota, RuleId};
 
 /// One key's counter.
 #[derive(Debug)]
 pub(super) struct Entry {
     print: Fingerprint,
-    /// From then on the state equals a fresh one.
-    expires_at: Timestamp,
+    tag: Tag,
     state: State,
 }
+
+/// A rule, and when the entry's state equals a fresh one again: in one word, so that an entry takes 64
+/// bytes. The time has 42 bits, which is until the year 2109.
+#[derive(Clone, Copy, Debug)]
+struct Tag(u64);
+
+impl Tag {
+    /// An entry that was never charged.
+    const fn new(rule: RuleId) -> Self {
+        Self::with_expiry(rule, NEVER)
+    }
+
+    const fn with_expiry(rule: RuleId, at: Timestamp) -> Self {
+        let millis = match at.as_millis() {
+            u64::MAX => MAX_MILLIS,
+            // What lasts longer is looked at again then.
+            millis if millis >= MAX_MILLIS => MAX_MILLIS - 1,
+            millis => millis,
+        };
+        Self(millis << RuleId::BITS | rule.bits() as u64)
+    }
+
+    const fn rule(self) -> RuleId {
+        // The lowest bits are all that count.
+        RuleId::from_bits((self.0 & 0xffff_ffff) as u32)
+    }
+
+    /// From then on the state equals a fresh one.
+    const fn expires_at(self) -> Timestamp {
+        match self.0 >> RuleId::BITS {
+            MAX_MILLIS => NEVER,
+            millis => Timestamp::from_millis(millis),
+        }
+    }
+}
+
+/// The largest time that fits; it stands for [`NEVER`].
+const MAX_MILLIS: u64 = u64::MAX >> RuleId::BITS;
 
 /// What left the table.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,15 +119,16 @@ impl Table {
     /// Whether an entry never changed, or has expired.
     pub(super) fn is_void(&self, at: usize, now: Timestamp) -> bool {
         let entry = self.entries.get(at);
-        entry.is_some_and(|entry| entry.expires_at == NEVER || entry.expires_at <= now)
+        let expires_at = entry.map(|entry| entry.tag.expires_at());
+        expires_at.is_some_and(|at| at == NEVER || at <= now)
     }
 
     /// Adds a key that is not there yet. Positions of other entries stay.
-    pub(super) fn insert(&mut self, print: Fingerprint, state: State) -> usize {
+    pub(super) fn insert(&mut self, print: Fingerprint, rule: RuleId, state: State) -> usize {
         self.heap += state.heap_bytes();
         let at = self.entries.push(Entry {
             print,
-            expires_at: NEVER,
+            tag: Tag::new(rule),
             state,
         });
         let entries = &self.entries;
@@ -110,10 +148,11 @@ impl Table {
             return false;
         };
         let before = entry.state.heap_bytes();
-        entry.expires_at = change(&mut entry.state);
+        let expires_at = change(&mut entry.state);
+        entry.tag = Tag::with_expiry(entry.tag.rule(), expires_at);
         let after = entry.state.heap_bytes();
         self.heap = (self.heap + after).saturating_sub(before);
-        self.earliest = self.earliest.min(entry.expires_at);
+        self.earliest = self.earliest.min(entry.tag.expires_at());
         before != after
     }
 
@@ -123,9 +162,10 @@ impl Table {
         if let Some(entry) = self.entries.get_mut(at)
             && let State::Bucket(bucket) = &entry.state
             && quota.limit() > 0
-            && entry.expires_at > now
+            && entry.tag.expires_at() > now
         {
-            entry.expires_at = entry.expires_at.max(bucket.falls_to(quota, 0, now));
+            let expires_at = entry.tag.expires_at().max(bucket.falls_to(quota, 0, now));
+            entry.tag = Tag::with_expiry(entry.tag.rule(), expires_at);
         }
     }
 
@@ -158,6 +198,16 @@ impl Table {
         }
     }
 
+    /// The rule of each key.
+    pub(super) fn rules(&self) -> impl Iterator<Item = RuleId> {
+        self.entries.iter().map(|entry| entry.tag.rule())
+    }
+
+    /// The rule of the key at this position.
+    pub(super) fn rule(&self, at: usize) -> Option<RuleId> {
+        self.entries.get(at).map(|entry| entry.tag.rule())
+    }
+
     /// Drops what has expired, and gives back memory that lies idle.
     pub(super) fn sweep(&mut self, now: Timestamp) -> Removed {
         let mut removed = Removed::default();
@@ -181,8 +231,9 @@ impl Table {
             let Some(entry) = self.entries.get(at) else {
                 continue;
             };
-            if entry.expires_at > now {
-                self.earliest = self.earliest.min(entry.expires_at);
+            let expires_at = entry.tag.expires_at();
+            if expires_at > now {
+                self.earliest = self.earliest.min(expires_at);
             } else if let Some(gone) = self.entries.swap_remove(at) {
                 removed.entries += 1;
                 removed.log_members += gone.state.log_members();
@@ -218,4 +269,23 @@ fn short(at: usize) -> u32 {
 
 fn position(at: u32) -> usize {
     usize::try_from(at).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_keeps_rule_and_time_in_one_word() {
+        let rule = RuleId::from_bits(u32::MAX);
+        for millis in [0, 1, 1_795_521_600_000, MAX_MILLIS - 1] {
+            let tag = Tag::with_expiry(rule, Timestamp::from_millis(millis));
+            assert_eq!(tag.expires_at(), Timestamp::from_millis(millis));
+            assert_eq!(tag.rule(), rule);
+        }
+        assert_eq!(Tag::new(rule).expires_at(), NEVER);
+        let beyond = Tag::with_expiry(rule, Timestamp::from_millis(MAX_MILLIS));
+        assert_eq!(beyond.expires_at(), Timestamp::from_millis(MAX_MILLIS - 1));
+        assert_eq!(size_of::<Entry>(), 64);
+    }
 }

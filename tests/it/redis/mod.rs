@@ -25,8 +25,8 @@ use std::num::NonZeroU32;
 
 use tollgate::clock::Timestamp;
 use tollgate::model::{
-    Algorithm, Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, SATURATED, Unit,
-    Window,
+    Algorithm, Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, RuleId, SATURATED,
+    Unit, Window,
 };
 use tollgate::store::{MemoryConfig, MemoryStore};
 
@@ -117,6 +117,7 @@ pub(crate) fn check(user: &str, quota: Quota, hits: Hits) -> Check {
     key.entry((b"user", false), (user.as_bytes(), false));
     Check {
         key: key.finish(&quota),
+        rule: RuleId::default(),
         quota,
         hits,
         role: Role::default(),

@@ -2,7 +2,9 @@
 
 use std::num::NonZeroU32;
 
-use tollgate::model::{Check, Hits, KeyBuilder, OnStoreFailure, Quota, Role, Unit, Verdict};
+use tollgate::model::{
+    Check, Hits, KeyBuilder, OnStoreFailure, Quota, Role, RuleId, Unit, Verdict,
+};
 use tollgate::store::{MemoryConfig, MemoryStore};
 
 pub(super) use crate::window::{long, long_window};
@@ -18,6 +20,7 @@ pub(super) fn check(user: &str, quota: Quota, hits: Hits) -> Check {
     let mut key = KeyBuilder::new(b"suite");
     key.entry((b"user", false), (user.as_bytes(), false));
     Check {
+        rule: RuleId::default(),
         key: key.finish(&quota),
         quota,
         hits,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use tokio::runtime::Runtime;
 use tollgate::event::Silence;
 use tollgate::model::{
-    Algorithm, Check, DeniedHits, Descriptor, Entry, Hits, OnStoreFailure, Role, Unit,
+    Algorithm, Check, DeniedHits, Descriptor, Entry, Hits, OnStoreFailure, Role, RuleId, Unit,
 };
 use tollgate::policy::{DescriptorSpec, DomainSpec, Limit, Matched, Origin, Policies, Rule};
 
@@ -63,6 +63,7 @@ fn policies(colocate_by: Option<&str>) -> Policies {
         metadata: None,
         origin: Origin::default(),
         meter: 0,
+        id: RuleId::default(),
     };
     let spec = |key: &str, path: &str, descriptors| DescriptorSpec {
         key: key.into(),
@@ -97,6 +98,7 @@ fn check(policies: &Policies, entries: &[(&str, Vec<u8>)]) -> Check {
         panic!("no rule for {descriptor:?}");
     };
     Check {
+        rule: RuleId::default(),
         key: domain.key(&descriptor, &path, &quota),
         quota,
         hits: Hits::Charge(1),

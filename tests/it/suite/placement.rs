@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use tokio::runtime::Runtime;
-use tollgate::model::{Algorithm, Check, Entry, Hits, KeyBuilder, OnStoreFailure, Role, Unit};
+use tollgate::model::{
+    Algorithm, Check, Entry, Hits, KeyBuilder, OnStoreFailure, Role, RuleId, Unit,
+};
 use tollgate::store::redis::slot_of;
 
 use super::bed::{Bed, Kind};
@@ -88,6 +90,7 @@ pub(super) fn keys_that_share_a_slot_are_asked_for_at_once(runtime: &Runtime, be
             key.entry((b"path", false), (number.as_bytes(), false));
             let quota = long(Algorithm::SlidingWindow, 10, Unit::Day);
             Check {
+                rule: RuleId::default(),
                 key: key.finish(&quota),
                 quota,
                 hits: Hits::Charge(1),

@@ -6,7 +6,7 @@ use super::naive::{Naive, Said, charges_anyway};
 use super::{MemoryStore, check, store, sweep};
 use crate::algorithm::tests::{at, quota};
 use crate::model::{
-    Algorithm, Check, Decision, DeniedHits, Hits, Quota, Role, SATURATED, Source, Unit,
+    Algorithm, Check, Decision, DeniedHits, Hits, Quota, Role, RuleId, SATURATED, Source, Unit,
 };
 
 #[derive(Clone, Debug)]
@@ -104,6 +104,47 @@ proptest! {
         // Only now, since looking ahead lets a full store drop what has expired by then.
         if let Some((step, decision)) = last {
             resets_are_true(&store, &step, &decision, now)?;
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn no_rule_is_denied_by_the_keys_of_another(
+        flood in 64..400_u32,
+        steps in history(1, 1, rules_of_seven_seconds()),
+    ) {
+        // One shard of 64 keys, of which the flooded rule gets 56. The other rule has a key of each
+        // algorithm.
+        let (store, mut naive) = (store(64), Naive::default());
+        let (mut now, mut newcomer) = (START, 0_u32);
+        for step in steps {
+            now += step.wait;
+            for _ in 0..flood / 8 {
+                newcomer += 1;
+                let Some(asked) = step.checks.first() else { continue };
+                let flooding = Check {
+                    rule: RuleId::from_bits(1),
+                    hits: Hits::Charge(1),
+                    ..check(&format!("flood-{newcomer}"), asked.quota, Hits::Charge(1))
+                };
+                let _flooded = store.decide(&[flooding], true, at(now));
+            }
+            let checks: Vec<Check> = step
+                .checks
+                .iter()
+                .map(|asked| Check { rule: RuleId::from_bits(2), ..asked.clone() })
+                .collect();
+            let decision = store.decide(&checks, step.enforce, at(now));
+            let (said, denied) = naive.decide(&checks, step.enforce, at(now));
+            prop_assert_eq!(decision.denied, denied, "{:#?}", step);
+            for (verdict, said) in decision.verdicts.iter().zip(said) {
+                prop_assert_eq!(verdict.over, said.over, "{:#?}", step);
+                prop_assert_eq!(verdict.counted, said.counted, "{:#?}", step);
+                prop_assert_eq!(verdict.source, Source::Memory);
+            }
         }
     }
 }
@@ -223,6 +264,12 @@ fn rules() -> Vec<Quota> {
         rules.push(quota(Algorithm::SlidingWindow, 0, window, DeniedHits::Free));
         rules.push(quota(Algorithm::FixedWindow, 0, window, DeniedHits::Debt));
     }
+    rules
+}
+
+fn rules_of_seven_seconds() -> Vec<Quota> {
+    let mut rules = rules();
+    rules.retain(|quota| quota.window().millis() == 7000);
     rules
 }
 
