@@ -51,7 +51,8 @@ pub(super) fn http_limits(settings: &Settings, open_files: u64) -> [HttpLimits; 
 pub(super) fn grpc_connections(settings: &Settings, open_files: u64) -> usize {
     let files = usize::try_from(open_files).unwrap_or(usize::MAX);
     let most = settings.limits.connections.as_usize();
-    most.min((files / 8).saturating_mul(5).max(MIN_CONNECTIONS))
+    // An eighth more may be open for a moment.
+    most.min((files / 9).saturating_mul(5).max(MIN_CONNECTIONS))
 }
 
 /// The least that a listener gets.
@@ -65,10 +66,10 @@ mod tests {
     fn most_files_are_left_for_grpc() {
         let settings = Settings::default();
         for (files, grpc, http, admin) in [
-            (64, 40, 16, 4),
-            (1_024, 640, 256, 64),
-            (65_536, 10_000, 512, 64),
-            (u64::MAX, 10_000, 512, 64),
+            (64, 35, 16, 4),
+            (1_024, 565, 256, 64),
+            (65_536, 4_096, 512, 64),
+            (u64::MAX, 4_096, 512, 64),
         ] {
             let limits = http_limits(&settings, files).map(|limits| limits.connections);
             assert_eq!(limits, [http, admin], "{files}");

@@ -12,8 +12,8 @@ pub fn is_indexed(key: &str, value: &str) -> bool {
 }
 
 /// The most descriptors of a level whose patterns have to be tried one by one: in a value of 8 kB, each takes
-/// up to half a microsecond.
-pub const MAX_TRIED_PATTERNS: usize = 1000;
+/// up to three microseconds.
+pub const MAX_TRIED_PATTERNS: usize = 250;
 
 const STAR: char = '*';
 

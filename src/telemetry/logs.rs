@@ -243,6 +243,8 @@ where
 enum Allowed {
     /// Nothing at any level.
     Nothing,
+    /// Nothing; at `trace` everything up to `debug`.
+    OnlyAtTrace,
     /// Warnings and errors, at every level that shows ours.
     OnlyWarnings,
     /// Warnings and errors; at `trace` everything up to `debug`.
@@ -252,7 +254,8 @@ enum Allowed {
 impl Allowed {
     const fn at(self, level: Level) -> LevelFilter {
         match (self, level) {
-            (Self::Nothing, _) => LevelFilter::OFF,
+            (Self::OnlyAtTrace, Level::Trace) => LevelFilter::DEBUG,
+            (Self::Nothing | Self::OnlyAtTrace, _) => LevelFilter::OFF,
             (_, Level::Error) => LevelFilter::ERROR,
             (Self::Warnings, Level::Trace) => LevelFilter::DEBUG,
             (Self::OnlyWarnings | Self::Warnings, _) => LevelFilter::WARN,
@@ -260,14 +263,16 @@ impl Allowed {
     }
 }
 
-/// Targets of libraries, and what each may log. A library that is not named here may log as h2 does.
+/// Targets of libraries, and what each may log. A library that is not named here may log as tonic does.
 const LIBRARIES: [(&str, Allowed); 12] = [
     // Its lines hold what servers answer, and a server may repeat the password. What an operator
     // has to know of it, `store::redis` logs with its cause.
     ("fred", Allowed::Nothing),
-    ("h2", Allowed::Warnings),
-    ("hyper", Allowed::Warnings),
-    ("hyper_util", Allowed::Warnings),
+    // They warn of each frame that a client should not have sent, at the client's pace. What ends a stream or a
+    // connection is counted, and logged once a minute (`transport::http2`).
+    ("h2", Allowed::OnlyAtTrace),
+    ("hyper", Allowed::OnlyAtTrace),
+    ("hyper_util", Allowed::OnlyAtTrace),
     // A line for each event of a watched folder: where the log is in that folder, each line would
     // be the cause of the next.
     ("inotify", Allowed::OnlyWarnings),
@@ -331,7 +336,12 @@ fn cut(line: &str) -> Cow<'_, str> {
     let mut cut = match serde_json::from_str::<Value>(line) {
         Ok(mut value) => {
             cut_strings(&mut value);
-            value.to_string()
+            let cut = value.to_string();
+            match cut.len() {
+                // Of many strings, or long names of fields: a string of it all.
+                MAX_LINE.. => Value::from(cut_text(line, MAX_STRING)).to_string(),
+                _ => cut,
+            }
         }
         Err(_) => cut_text(line, MAX_LINE),
     };
@@ -434,6 +444,10 @@ mod tests {
         let value: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["fields"]["rules"], 3);
         assert_eq!(cut("short\n"), "short\n");
+        let many: Vec<_> = (0..40).map(|_| "x".repeat(4000)).collect();
+        let cut = cut(&serde_json::json!(many).to_string()).into_owned();
+        assert!(cut.len() < 2 * MAX_STRING, "{}", cut.len());
+        assert!(serde_json::from_str::<Value>(&cut).is_ok());
     }
 
     #[test]
@@ -501,7 +515,7 @@ mod tests {
             tracing::debug!(target: "h2::codec", "library debug");
             tracing::trace!(target: "h2::codec", "library trace");
             tracing::debug!(target: "not_in_the_table", "other debug");
-            tracing::warn!(target: "hyper_util::server", "library warning");
+            tracing::warn!(target: "tonic::transport", "library warning");
             tracing::warn!(target: "not_in_the_table", "other warning");
             tracing::debug!("our own");
         };
@@ -522,6 +536,17 @@ mod tests {
         assert_eq!(heard(Level::Info), [false, false, false, true, true, false]);
         assert_eq!(heard(Level::Debug), [false, false, false, true, true, true]);
         assert_eq!(heard(Level::Trace), [true, true, false, true, true, true]);
+    }
+
+    #[test]
+    fn frames_of_a_client_cannot_fill_the_log() {
+        for level in [Level::Error, Level::Warn, Level::Info, Level::Debug] {
+            let text = logged(level, Format::Text, |_| {
+                tracing::warn!(target: "h2::proto::ping_pong", "unexpected ACK");
+                tracing::error!(target: "hyper::proto", "a frame");
+            });
+            assert_eq!(text, "", "{level}");
+        }
     }
 
     #[test]

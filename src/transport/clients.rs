@@ -6,10 +6,10 @@
 //! get the same parts of the rest. Shared-memory switches give each queue its threshold in the same way (A. Choudhury and E. Hahne, "Dynamic queue length thresholds for
 //! shared-memory packet switches", IEEE/ACM Transactions on Networking 6(2), 1998).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
 use std::ops::Deref;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -24,6 +24,7 @@ pub(super) struct Clients {
     capacity: usize,
     /// Bytes reserved.
     reserved: AtomicUsize,
+    connections: AtomicUsize,
     connected: Mutex<HashMap<Option<IpAddr>, Weak<Client>>>,
 }
 
@@ -45,7 +46,8 @@ pub(super) struct ClientConnection {
     /// Bytes reserved for them: [`FREE_BYTES`] less, and in steps of [`RESERVATION_STEP`], so that
     /// few calls touch the counters that all cores share.
     reserved: AtomicUsize,
-    is_evicted: AtomicBool,
+    /// Denials beyond the limit that the client has not read.
+    denied: AtomicUsize,
     evicted: Notify,
 }
 
@@ -55,6 +57,7 @@ impl Clients {
         Arc::new(Self {
             capacity,
             reserved: AtomicUsize::new(0),
+            connections: AtomicUsize::new(0),
             connected: Mutex::default(),
         })
     }
@@ -76,11 +79,12 @@ impl Clients {
         });
         drop(connected);
         client.connections.fetch_add(1, Ordering::Relaxed);
+        self.connections.fetch_add(1, Ordering::Relaxed);
         Arc::new(ClientConnection {
             client,
+            denied: AtomicUsize::new(0),
             held: AtomicUsize::new(0),
             reserved: AtomicUsize::new(0),
-            is_evicted: AtomicBool::new(false),
             evicted: Notify::new(),
         })
     }
@@ -102,6 +106,8 @@ impl Drop for Client {
 impl Drop for ClientConnection {
     fn drop(&mut self) {
         self.client.connections.fetch_sub(1, Ordering::Relaxed);
+        let clients = &self.client.clients;
+        clients.connections.fetch_sub(1, Ordering::Relaxed);
         self.unreserve(self.reserved.load(Ordering::Relaxed));
     }
 }
@@ -168,6 +174,19 @@ impl ClientConnection {
         clients.reserved.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    /// Counts a denial for which no memory could be reserved, until what this returns is dropped. `None` if
+    /// the client has too many of them unread.
+    pub(super) fn hold_denial(self: &Arc<Self>) -> Option<HeldDenial> {
+        let before = self.denied.fetch_add(1, Ordering::Relaxed);
+        let held = HeldDenial(Arc::clone(self));
+        (before < MAX_UNREAD_DENIALS).then_some(held)
+    }
+
+    /// Whether a call of it is unfinished.
+    fn is_busy(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > 0
+    }
+
     /// Completes when this connection has been evicted.
     pub(super) async fn evicted(&self) {
         self.evicted.notified().await;
@@ -196,6 +215,11 @@ impl<C: Deref<Target = ClientConnection>> Held<C> {
         }
     }
 
+    /// Gives back `bytes` from now on that the connection holds already.
+    pub(super) const fn take_over(&mut self, bytes: usize) {
+        self.bytes = self.bytes.saturating_add(bytes);
+    }
+
     /// How many bytes are held.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
@@ -221,63 +245,102 @@ impl<C: Deref<Target = ClientConnection>> Drop for Held<C> {
     }
 }
 
+/// An unread denial, see [`ClientConnection::hold_denial`].
+#[derive(Debug)]
+pub(super) struct HeldDenial(Arc<ClientConnection>);
+
+impl Drop for HeldDenial {
+    fn drop(&mut self) {
+        self.0.denied.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// The connections that one thread accepts, limited in number.
 #[derive(Debug)]
 pub(super) struct OpenConnections {
+    clients: Arc<Clients>,
     limit: usize,
-    open: Vec<Weak<ClientConnection>>,
+    /// The oldest first.
+    by_client: HashMap<Option<IpAddr>, VecDeque<Weak<ClientConnection>>>,
 }
 
 impl OpenConnections {
-    pub(super) const fn new(limit: usize) -> Self {
+    pub(super) fn new(clients: Arc<Clients>, limit: usize) -> Self {
         Self {
+            clients,
             limit,
-            open: Vec::new(),
+            by_client: HashMap::new(),
         }
     }
 
-    /// Adds a connection. At the limit, one of the client with the most connections is evicted: the
-    /// oldest without a call, or the oldest if all have calls. Returns `false` if the new connection has
-    /// to be closed, because those that were evicted have not left yet.
+    /// Adds a connection. At the limit, one of the client with the most connections is evicted.
+    /// Returns `false` if the new connection has to be closed: it is of that client, and those that were evicted have
+    /// not left yet.
     pub(super) fn insert(&mut self, connection: &Arc<ClientConnection>) -> bool {
-        if self.open.len() >= self.limit {
-            self.open.retain(|other| other.strong_count() > 0);
-            if self.open.len() >= self.limit.saturating_add(self.limit.div_ceil(8)) {
-                return false;
-            }
-            if self.open.len() >= self.limit {
-                self.evict(connection);
+        let open = self.clients.connections.load(Ordering::Relaxed);
+        if open > self.limit {
+            self.by_client
+                .retain(|_, own| own.iter().any(|other| other.strong_count() > 0));
+            let most = self
+                .by_client
+                .iter()
+                .map(|(client, own)| (alive(own), *client))
+                .max_by_key(|(count, _)| *count);
+            if let Some((most, greediest)) = most {
+                let own = connection.client.connections.load(Ordering::Relaxed);
+                let limit = self.limit.saturating_add(self.limit.div_ceil(8));
+                if open > limit && own >= most {
+                    return false;
+                }
+                if let Some(candidates) = self.by_client.get_mut(&greediest) {
+                    evict(candidates);
+                }
             }
         }
-        self.open.push(Arc::downgrade(connection));
+        let own = self.by_client.entry(connection.client.address).or_default();
+        own.push_back(Arc::downgrade(connection));
+        // Those that have left are forgotten when they are most, so rarely.
+        let count = connection.client.connections.load(Ordering::Relaxed);
+        if own.len() > count.saturating_mul(2).saturating_add(16) {
+            own.retain(|other| other.strong_count() > 0);
+        }
         true
     }
+}
 
-    fn evict(&self, newest: &Arc<ClientConnection>) {
-        let count = |connection: &ClientConnection| {
-            let connections = &connection.client.connections;
-            connections.load(Ordering::Relaxed)
-        };
-        let staying = || {
-            let open = self.open.iter().filter_map(Weak::upgrade);
-            open.filter(|other| !other.is_evicted.load(Ordering::Relaxed))
-        };
-        let most = staying().map(|other| count(&other)).max();
-        let candidate = staying()
-            .filter(|other| Some(count(other)) == most)
-            .min_by_key(|other| other.held.load(Ordering::Relaxed) > 0);
-        if let Some(candidate) = candidate
-            && !Arc::ptr_eq(&candidate, newest)
-        {
-            candidate.is_evicted.store(true, Ordering::Relaxed);
-            candidate.evicted.notify_one();
-        }
+/// How many connections the client of these has.
+fn alive(own: &VecDeque<Weak<ClientConnection>>) -> usize {
+    let any = own.iter().rev().find_map(Weak::upgrade);
+    any.map_or(0, |any| any.client.connections.load(Ordering::Relaxed))
+}
+
+/// Evicts the first of the oldest connections that has no call, or else the oldest, and takes it out.
+fn evict(own: &mut VecDeque<Weak<ClientConnection>>) {
+    while own.front().is_some_and(|oldest| oldest.strong_count() == 0) {
+        own.pop_front();
+    }
+    let idle = own
+        .iter()
+        .take(EVICTION_CANDIDATES)
+        .position(|other| other.upgrade().is_some_and(|other| !other.is_busy()));
+    if let Some(evicted) = own
+        .remove(idle.unwrap_or(0))
+        .and_then(|evicted| evicted.upgrade())
+    {
+        evicted.evicted.notify_one();
     }
 }
 
 /// Bytes that a connection may hold without a reservation. Idle and slow connections, by far the
 /// most, never need one.
 const FREE_BYTES: usize = 16 * 1024;
+
+/// Denials beyond the limit that a client may leave unread on a connection. Further calls get an error, which
+/// needs no window to be sent.
+const MAX_UNREAD_DENIALS: usize = 64;
+
+/// So many of the oldest connections are looked at for one without a call.
+const EVICTION_CANDIDATES: usize = 64;
 
 /// Bytes that are reserved at a time.
 const RESERVATION_STEP: usize = 32 * 1024;
@@ -358,26 +421,66 @@ mod tests {
         assert_eq!(clients.reserved.load(Ordering::Relaxed), 0);
     }
 
+    /// Whether a connection has been told to go.
+    fn is_evicted(connection: &Arc<ClientConnection>) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            tokio::select! {
+                biased;
+                () = connection.evicted() => {
+                    // It stays so.
+                    connection.evicted.notify_one();
+                    true
+                }
+                () = std::future::ready(()) => false,
+            }
+        })
+    }
+
     #[test]
     fn at_the_limit_the_client_with_the_most_connections_loses_an_idle_one() {
         let clients = Clients::new(CAPACITY);
-        let mut open = OpenConnections::new(8);
-        let greedy: Vec<_> = (0..6).map(|_| clients.connect(peer("10.0.0.1"))).collect();
-        let modest = [(); 2].map(|()| clients.connect(peer("10.0.0.2")));
-        for connection in greedy.iter().chain(&modest) {
-            assert!(open.insert(connection));
-        }
+        let mut open = OpenConnections::new(Arc::clone(&clients), 8);
+        let mut connect = |address| {
+            let connection = clients.connect(peer(address));
+            open.insert(&connection).then_some(connection)
+        };
+        let greedy: Vec<_> = (0..6).map(|_| connect("10.0.0.1").unwrap()).collect();
         greedy[0].hold(1);
-        let newest = clients.connect(peer("10.0.0.3"));
-        assert!(open.insert(&newest));
-        let evicted =
-            |connection: &Arc<ClientConnection>| connection.is_evicted.load(Ordering::Relaxed);
-        let of_greedy: Vec<_> = greedy.iter().map(evicted).collect();
+        let modest = [(); 2].map(|()| connect("10.0.0.2").unwrap());
+        let newest = connect("10.0.0.3").unwrap();
+        let of_greedy: Vec<_> = greedy.iter().map(is_evicted).collect();
         assert_eq!(of_greedy, [false, true, false, false, false, false]);
-        assert!(!modest.iter().any(evicted));
-        // It has not left, and one more is all that is taken.
-        assert!(!open.insert(&clients.connect(peer("10.0.0.3"))));
+        assert!(!modest.iter().chain([&newest]).any(is_evicted));
+        // It has not left. The greedy one gets no more, others do.
+        assert!(connect("10.0.0.1").is_none());
+        let another = connect("10.0.0.4").unwrap();
+        let of_greedy: Vec<_> = greedy.iter().map(is_evicted).collect();
+        assert_eq!(of_greedy, [false, true, true, false, false, false]);
         drop(greedy);
-        assert!(open.insert(&clients.connect(peer("10.0.0.3"))));
+        assert!(connect("10.0.0.1").is_some());
+        drop(another);
+    }
+
+    #[test]
+    fn many_connections_one_after_the_other_leave_nothing_behind() {
+        let clients = Clients::new(CAPACITY);
+        let mut open = OpenConnections::new(Arc::clone(&clients), 1000);
+        for _ in 0..10_000 {
+            assert!(open.insert(&clients.connect(peer("10.0.0.1"))));
+        }
+        assert!(open.by_client.values().all(|own| own.len() < 20));
+        assert_eq!(clients.connections.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn denials_that_are_not_read_are_limited() {
+        let connection = Clients::new(0).connect(Peer::Unix);
+        let held: Vec<_> = (0..100).map_while(|_| connection.hold_denial()).collect();
+        assert_eq!(held.len(), MAX_UNREAD_DENIALS);
+        drop(held);
+        assert!(connection.hold_denial().is_some());
     }
 }

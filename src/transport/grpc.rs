@@ -94,15 +94,18 @@ impl ServedConnection {
                 Err(Status::client_holds_too_much())
             };
             Ok(match answered {
-                Ok(message) => answer(GrpcBody::Message(message, serving)),
+                Ok(message) => answer(GrpcBody::Message(serving.attach(message), serving)),
                 // Nobody reads it; the call is told as abandoned.
                 Err(status) if status.code == Code::Cancelled => refuse(&status),
                 Err(status) => match status.denied_unread {
-                    Some(reason) => {
+                    Some(reason)
+                        if let Some(message) =
+                            serving.attach_denial(frame::write(&convert::over())) =>
+                    {
                         serving.note_denied_unread(reason, &status);
-                        answer(GrpcBody::Message(frame::write(&convert::over()), serving))
+                        answer(GrpcBody::Message(message, serving))
                     }
-                    None => {
+                    _ => {
                         serving.note_refused(&status);
                         serving.refused(status.code);
                         refuse(&status)

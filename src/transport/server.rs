@@ -114,7 +114,7 @@ impl Server {
         let accept_loop = AcceptLoop {
             cores,
             clients: Arc::clone(&service.clients),
-            open: OpenConnections::new(config.connections),
+            open: OpenConnections::new(Arc::clone(&service.clients), config.connections),
             draining,
         };
         let accepting = accept_loop.start(listener).map_err(ServerError::Thread)?;

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::HeaderMap;
 
+use super::clients::Held;
 use super::grpc::ServedConnection;
 use super::status::Status;
 use super::trace;
@@ -63,6 +65,30 @@ impl Serving {
             .note_denied_unread(reason, status);
     }
 
+    /// Lets `message` carry what is held for the call, and its own length, until it has been sent: HTTP/2 keeps it
+    /// as long as the client's window is closed.
+    pub(super) fn attach(&mut self, message: Bytes) -> Bytes {
+        let mut held = Held::nothing(Arc::clone(&self.connection.client));
+        held.take_over(std::mem::take(&mut self.held));
+        // If that is too much, it is the last for which this client gets memory.
+        let bytes = message.len().saturating_add(RESPONSE_BYTES);
+        let _holds = held.resize(held.bytes().saturating_add(bytes));
+        Bytes::from_owner(Attached {
+            message,
+            _held: held,
+        })
+    }
+
+    /// The same for a denial of a call for which nothing could be held. `None` if the client leaves too many
+    /// unread.
+    pub(super) fn attach_denial(&self, message: Bytes) -> Option<Bytes> {
+        let held = self.connection.client.hold_denial()?;
+        Some(Bytes::from_owner(Attached {
+            message,
+            _held: held,
+        }))
+    }
+
     /// The last of the answer is handed to the connection.
     pub(super) fn answered(mut self) {
         self.ended = CallEnd::Answered;
@@ -71,6 +97,22 @@ impl Serving {
     /// The refusal is handed to the connection.
     pub(super) fn refused(mut self, code: Code) {
         self.ended = CallEnd::Refused(code);
+    }
+}
+
+/// What HTTP/2 keeps of a response that waits for the client's window, besides the message: its frames and
+/// trailers.
+const RESPONSE_BYTES: usize = 3 * 1024;
+
+/// A message, and what is given back once it has been sent.
+struct Attached<H> {
+    message: Bytes,
+    _held: H,
+}
+
+impl<H> AsRef<[u8]> for Attached<H> {
+    fn as_ref(&self) -> &[u8] {
+        &self.message
     }
 }
 

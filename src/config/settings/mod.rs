@@ -351,7 +351,7 @@ impl Default for Limits {
             entries: Number::clamped(32),
             message_bytes: Number::clamped(4 * 1024 * 1024),
             request_bytes: Number::clamped(48 * 1024 * 1024),
-            connections: Number::clamped(10_000),
+            connections: Number::clamped(4096),
         }
     }
 }

@@ -286,7 +286,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ),
     (
         "limits.connections",
-        "Open connections of the gRPC listener, at most five eighths of the open files. At the limit, the address with the most loses one for a new one.",
+        "Open connections of the gRPC listener, at most five ninths of the open files. At the limit, the address with the most loses one for a new one.",
     ),
     (
         "alerts.error_rate",

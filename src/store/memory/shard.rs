@@ -63,6 +63,8 @@ pub(super) struct Shard {
     overflow: Overflow,
     /// The most keys that the table may hold.
     cap: usize,
+    /// Up to so many keys there is room for any rule.
+    roomy: usize,
     /// Keys of each rule, while the table is nearly full.
     rules: Option<HashMap<RuleId, usize>>,
     swept: Timestamp,
@@ -78,6 +80,7 @@ impl Shard {
             table: Table::new(),
             overflow: Overflow::new(cap),
             cap,
+            roomy: cap / 4 * 3,
             rules: None,
             swept: Timestamp::default(),
             forgot: Timestamp::default(),
@@ -102,6 +105,10 @@ impl Shard {
 
     /// Tries to have room for `keys` more keys by dropping what has expired. Positions change.
     pub(super) fn make_room(&mut self, keys: usize, now: Timestamp) {
+        if self.table.len() + keys <= self.roomy {
+            self.rules = None;
+            return;
+        }
         let since = now.as_millis().saturating_sub(self.swept.as_millis());
         if self.table.len() + keys > self.cap
             && self.table.earliest() <= now
@@ -114,15 +121,12 @@ impl Shard {
 
     /// Counts the keys of each rule, if the table is so full that it matters ([`Self::has_room`]).
     fn count_rules(&mut self) {
-        let len = self.table.len();
         if self.rules.is_none() && !self.has_room_for_all() {
             let mut rules = HashMap::new();
             for rule in self.table.rules() {
                 *rules.entry(rule).or_default() += 1;
             }
             self.rules = Some(rules);
-        } else if self.rules.is_some() && len < self.cap / 4 * 3 {
-            self.rules = None;
         }
     }
 

@@ -152,7 +152,7 @@ impl Table {
         entry.tag = Tag::with_expiry(entry.tag.rule(), expires_at);
         let after = entry.state.heap_bytes();
         self.heap = (self.heap + after).saturating_sub(before);
-        self.earliest = self.earliest.min(entry.tag.expires_at());
+        self.earliest = self.earliest.min(expires_at);
         before != after
     }
 

@@ -44,6 +44,7 @@ impl FrameHead {
 }
 
 /// Types of frames.
+pub(super) const DATA: u8 = 0;
 pub(super) const HEADERS: u8 = 1;
 pub(super) const RST_STREAM: u8 = 3;
 pub(super) const PUSH_PROMISE: u8 = 5;

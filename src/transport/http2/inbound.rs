@@ -11,7 +11,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::MAX_HEADER_LIST;
 use super::frame::{
-    CONTINUATION, END_HEADERS, END_STREAM, FrameHead, HEADERS, MAX_PAYLOAD, PADDED, PRIORITY,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameHead, HEADERS, MAX_PAYLOAD, PADDED, PRIORITY,
     PUSH_PROMISE,
 };
 use super::header_block::{Check, HeaderTable, Malformed, has_too_many_fields};
@@ -93,9 +93,13 @@ impl Inbound {
         std::mem::replace(&mut self.header_bytes, 0)
     }
 
-    /// Memory that the header block takes that is not complete.
+    /// Memory that a header block takes that is not complete. One frame is free: any may be cut by the
+    /// end of a read.
     pub(super) fn held_bytes(&self) -> usize {
-        self.held.capacity()
+        match self.held.len() {
+            0..=MAX_FRAME => 0,
+            _ => self.held.capacity(),
+        }
     }
 
     /// Drops what is held, and has the HTTP/2 library end the connection.
@@ -159,6 +163,10 @@ impl Inbound {
                     _ => break,
                 }
             } else {
+                // Of DATA there is no more than the window allows.
+                if head.kind != DATA {
+                    self.header_bytes = self.header_bytes.saturating_add(SMALL_FRAME);
+                }
                 at = at.saturating_add(FrameHead::SIZE);
                 let there = head.length.min(bytes.len().saturating_sub(at));
                 self.payload_left = head.length - there;
@@ -369,6 +377,12 @@ fn fragment(head: FrameHead, payload: &[u8]) -> Option<&[u8]> {
 
 /// Bytes of a stream's priority in HEADERS.
 const PRIORITY_LENGTH: usize = 5;
+
+/// Any other frame counts as so many bytes of header blocks: 1,024 of them are a turn.
+const SMALL_FRAME: usize = 16;
+
+/// The longest frame.
+const MAX_FRAME: usize = FrameHead::SIZE + MAX_PAYLOAD;
 
 /// A header block counts as at least so many bytes: a request takes memory and time however short it
 /// is.

@@ -6,17 +6,27 @@ use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{ResponseFuture, SendRequest};
 use http::Request;
+use prost::Message;
 use tokio::net::TcpStream;
 
 use super::raw::{RawConnection, bomb, request_block};
 use super::target::{Ports, withstands};
+use crate::harness::{descriptor, request};
 
 const CHECK: &str = "/grpc.health.v1.Health/Check";
 const WATCH: &str = "/grpc.health.v1.Health/Watch";
 const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit";
 
-/// A message of no bytes.
+/// A message of no bytes: any health.
 const EMPTY: &[u8] = &[0, 0, 0, 0, 0];
+
+/// A message that is answered by a rule.
+fn question() -> Vec<u8> {
+    let user = descriptor(&[("user", "attacker")]);
+    let message = request("it", &[user]).encode_to_vec();
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[0], length.as_slice(), &message].concat()
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_attack() {
@@ -134,7 +144,25 @@ async fn responses_for_which_the_window_is_closed() {
     withstands(name, "+147 MB", async move |Ports { grpc, .. }, size| {
         let mut held = Vec::new();
         for _ in 0..size.connections {
-            held.push(streams(grpc, SHOULD_RATE_LIMIT, size.streams, Some(EMPTY)).await);
+            held.push(streams(grpc, SHOULD_RATE_LIMIT, size.streams, Some(&question())).await);
+        }
+        held
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn responses_for_which_the_window_is_one_byte() {
+    let name = "responses with a window of 1, 4,000 on each connection";
+    withstands(name, "", async move |Ports { grpc, .. }, size| {
+        let mut held = Vec::new();
+        for _ in 0..2 * size.connections {
+            let mut connection = RawConnection::open_with(grpc, 1).await;
+            let block = request_block(SHOULD_RATE_LIMIT);
+            connection
+                .requests(size.streams, &block, Some(&question()))
+                .await;
+            held.push(connection.drain());
         }
         held
     })
@@ -149,7 +177,9 @@ async fn responses_that_are_not_read() {
         let block = request_block(SHOULD_RATE_LIMIT);
         for _ in 0..size.connections {
             let mut connection = RawConnection::open(grpc).await;
-            connection.requests(size.streams, &block, Some(EMPTY)).await;
+            connection
+                .requests(size.streams, &block, Some(&question()))
+                .await;
             held.push(connection);
         }
         held
@@ -167,7 +197,7 @@ async fn requests_without_end_whose_responses_are_not_read() {
             held.push(tokio::spawn(async move {
                 let block = request_block(SHOULD_RATE_LIMIT);
                 let mut connection = RawConnection::open(grpc).await;
-                while connection.requests(100, &block, Some(EMPTY)).await {}
+                while connection.requests(100, &block, Some(&question())).await {}
             }));
         }
         Aborted(held)
@@ -205,8 +235,8 @@ async fn streams(
     address: SocketAddr,
     path: &'static str,
     count: u32,
-    message: Option<&'static [u8]>,
-) -> impl Sized {
+    message: Option<&[u8]>,
+) -> impl Sized + use<> {
     let mut connection = RawConnection::open(address).await;
     let block = request_block(path);
     connection.requests(count, &block, message).await;

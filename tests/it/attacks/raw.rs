@@ -19,8 +19,8 @@ const END_HEADERS: u8 = 4;
 /// The most that a frame carries.
 const MAX_PAYLOAD: usize = 16_384;
 
-/// SETTINGS_INITIAL_WINDOW_SIZE is 0: no response may have a body.
-const CLOSED_WINDOW: &[u8] = &[0, 4, 0, 0, 0, 0];
+/// SETTINGS_INITIAL_WINDOW_SIZE.
+const INITIAL_WINDOW: u8 = 4;
 
 /// A connection whose client decides whether it reads, and that takes no bodies.
 #[derive(Debug)]
@@ -31,10 +31,20 @@ pub(super) struct RawConnection {
 
 impl RawConnection {
     pub(super) async fn open(address: SocketAddr) -> Self {
+        Self::open_with(address, 0).await
+    }
+
+    /// One that takes so many bytes of each body.
+    pub(super) async fn open_with(address: SocketAddr, window: u8) -> Self {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(PREFACE).await.unwrap();
         stream
-            .write_all(&frame(SETTINGS, 0, 0, CLOSED_WINDOW))
+            .write_all(&frame(
+                SETTINGS,
+                0,
+                0,
+                &[0, INITIAL_WINDOW, 0, 0, 0, window],
+            ))
             .await
             .unwrap();
         Self {
