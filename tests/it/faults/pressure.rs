@@ -58,6 +58,25 @@ struct Watched {
     stop: AtomicBool,
     /// The latest time of a verdict.
     latest: AtomicU64,
+    /// The latest second in which a check was over, and how many of them there were.
+    last_denial: AtomicU64,
+    seconds_with_denials: AtomicU64,
+}
+
+impl Watched {
+    fn note(&self, stamps: &[Stamp]) {
+        let times = stamps.iter().map(|stamp| stamp.at);
+        self.latest
+            .fetch_max(times.max().unwrap_or(0), Ordering::Relaxed);
+        // All checks are asked alike; the last one to be denied is enough.
+        let over = stamps.iter().all(|stamp| stamp.over);
+        if let (true, Some(stamp)) = (over, stamps.first()) {
+            let second = stamp.at / 1000;
+            if self.last_denial.fetch_max(second, Ordering::Relaxed) < second {
+                self.seconds_with_denials.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
 }
 
 impl Pressure {
@@ -77,6 +96,11 @@ impl Pressure {
     /// The latest time that a verdict gave, 0 before the first.
     pub(super) fn latest(&self) -> u64 {
         self.watched.latest.load(Ordering::Relaxed)
+    }
+
+    /// In how many seconds checks were over.
+    pub(super) fn seconds_with_denials(&self) -> u64 {
+        self.watched.seconds_with_denials.load(Ordering::Relaxed)
     }
 
     /// Ends it. Calls under way are answered first.
@@ -107,10 +131,7 @@ async fn call(
             }
             Ok(response) => {
                 let answer = Answer::of(&response.into_inner());
-                let times = answer.stamps.iter().map(|stamp| stamp.at);
-                watched
-                    .latest
-                    .fetch_max(times.max().unwrap_or(0), Ordering::Relaxed);
+                watched.note(&answer.stamps);
                 calls.answers.push(answer);
             }
         }
