@@ -112,7 +112,6 @@ pub(super) async fn withstands<F: Future>(
         longest: calls.iter().flatten().copied().max().unwrap_or_default(),
         undecided: passed.map(|(after, before)| (after - before, sent)),
     };
-    println!("{name}: {outcome:?}");
     report(name, before, &outcome, calls.len());
     assert_eq!(outcome.refused, 0, "{name}: {outcome:?}");
     assert!(outcome.grown < ALLOWED, "{name}: {outcome:?}");
