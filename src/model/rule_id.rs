@@ -2,15 +2,14 @@
 
 /// A number for a rule: the same one as long as it has its name, in every process.
 ///
-/// 22 bits of a hash, so that two rules of one domain have the same number in one of four million
-/// cases. Then they share what is divided by rule, such as the room in a full table; nothing is
+/// 20 bits of a hash, so that two rules have the same number in one of a million cases. Then they share what is divided by rule, such as the room in a full table; nothing is
 /// miscounted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RuleId(u32);
 
 impl RuleId {
     /// How many bits a number has.
-    pub const BITS: u32 = 22;
+    pub const BITS: u32 = 20;
 
     /// The number of the rule with this path in this domain.
     #[must_use]

@@ -1,8 +1,8 @@
 //! Which rule applies to a descriptor, and what its counter is called.
 //!
 //! [`Policies`] is what operators wrote, indexed: immutable, swapped whole on a reload. A request's
-//! descriptor is walked down the tree of its domain ([`tree`]); the rule of the node that the last
-//! entry reaches is the one that counts, if that node has one. Nothing here counts or decides.
+//! descriptor is walked down the tree of its domain ([`tree`], [`star_index`]); the rule of the node that
+//! the last entry reaches is the one that counts, if that node has one. Nothing here counts or decides.
 
 mod explain;
 mod matched;

@@ -1,8 +1,8 @@
 //! Finds the first of many patterns that matches a value, without trying each.
 //!
-//! A pattern with one star is a prefix and a suffix. All prefixes that a value starts with are found in one
-//! pass over it, and for each of them, in a second pass from the end, the suffixes of its patterns. Patterns with more
-//! stars are tried one by one; the configuration limits their number.
+//! A pattern with one star is a prefix and a suffix. All prefixes that a value starts with are found in
+//! one pass over it, and for each of them, in a second pass from the end, the suffixes of its
+//! patterns. Patterns with more stars are tried one by one; the configuration limits their number.
 
 use super::pattern::Pattern;
 use super::radix::RadixTree;

@@ -1,7 +1,7 @@
 //! The instruments that read what others count when they are collected.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use opentelemetry::KeyValue;
@@ -140,62 +140,53 @@ fn decisions(meter: &Meter, state: &Arc<State>) {
 }
 
 fn refused(meter: &Meter, state: &Arc<State>) {
-    let calls = Arc::clone(state);
-    meter
-        .u64_observable_counter(REFUSED.name)
-        .with_unit(REFUSED.unit)
-        .with_description(REFUSED.help)
-        .with_callback(move |observer| {
-            let counts = Code::ALL.iter().zip(&calls.refused_calls);
-            // A caller who has gone is refused nothing.
-            for (code, count) in counts.filter(|(code, _)| **code != Code::Cancelled) {
-                let count = count.load(Ordering::Relaxed);
-                observer.observe(count, &[KeyValue::new("code", code.name())]);
-            }
-        })
-        .build();
+    // A caller who has gone is refused nothing.
+    let codes = Code::ALL.map(|code| (code != Code::Cancelled).then(|| code.name()));
+    labelled(meter, state, REFUSED, codes, |state| &state.refused_calls);
 }
 
 fn protocol_errors(meter: &Meter, state: &Arc<State>) {
-    let errors = Arc::clone(state);
-    meter
-        .u64_observable_counter(PROTOCOL_ERRORS.name)
-        .with_unit(PROTOCOL_ERRORS.unit)
-        .with_description(PROTOCOL_ERRORS.help)
-        .with_callback(move |observer| {
-            for (error, count) in ProtocolError::ALL.iter().zip(&errors.protocol_errors) {
-                let count = count.load(Ordering::Relaxed);
-                observer.observe(count, &[KeyValue::new("reason", error.name())]);
-            }
-        })
-        .build();
+    let reasons = ProtocolError::ALL.map(|error| Some(error.name()));
+    labelled(meter, state, PROTOCOL_ERRORS, reasons, |state| {
+        &state.protocol_errors
+    });
 }
 
 fn admin_refusals(meter: &Meter, state: &Arc<State>) {
-    let refusals = Arc::clone(state);
-    meter
-        .u64_observable_counter(ADMIN_REFUSALS.name)
-        .with_unit(ADMIN_REFUSALS.unit)
-        .with_description(ADMIN_REFUSALS.help)
-        .with_callback(move |observer| {
-            for (reason, count) in AdminRefusal::ALL.iter().zip(&refusals.admin_refusals) {
-                let count = count.load(Ordering::Relaxed);
-                observer.observe(count, &[KeyValue::new("reason", reason.name())]);
-            }
-        })
-        .build();
+    let reasons = AdminRefusal::ALL.map(|reason| Some(reason.name()));
+    labelled(meter, state, ADMIN_REFUSALS, reasons, |state| {
+        &state.admin_refusals
+    });
 }
 
 fn denied_unread(meter: &Meter, state: &Arc<State>) {
-    let denied = Arc::clone(state);
+    let reasons = DeniedUnread::ALL.map(|reason| Some(reason.name()));
+    labelled(meter, state, DENIED_UNREAD, reasons, |state| {
+        &state.denied_unread
+    });
+}
+
+/// A counter with one attribute; `values` are those of it, in the order of the counts. Counts without a
+/// value are left out.
+fn labelled<const N: usize>(
+    meter: &Meter,
+    state: &Arc<State>,
+    of: Instrument,
+    values: [Option<&'static str>; N],
+    counts: fn(&State) -> &[AtomicU64; N],
+) {
+    let state = Arc::clone(state);
+    let attribute = of.attributes.first().copied().unwrap_or_default();
     meter
-        .u64_observable_counter(DENIED_UNREAD.name)
-        .with_unit(DENIED_UNREAD.unit)
-        .with_description(DENIED_UNREAD.help)
+        .u64_observable_counter(of.name)
+        .with_unit(of.unit)
+        .with_description(of.help)
         .with_callback(move |observer| {
-            for (reason, count) in DeniedUnread::ALL.iter().zip(&denied.denied_unread) {
-                let count = count.load(Ordering::Relaxed);
-                observer.observe(count, &[KeyValue::new("reason", reason.name())]);
+            for (value, count) in values.iter().zip(counts(&state)) {
+                if let Some(value) = value {
+                    let count = count.load(Ordering::Relaxed);
+                    observer.observe(count, &[KeyValue::new(attribute, *value)]);
+                }
             }
         })
         .build();

@@ -1,8 +1,9 @@
 //! Counts what a large message holds before memory is spent on it.
 //!
 //! Two bytes of a message make a descriptor, which takes a hundred times that once decoded. So a
-//! message of megabytes is walked first, which costs nothing, and refused if it holds more than may
-//! be answered. The fields are counted as well: a few bytes make one that is decoded and forgotten. Small messages, which are all that Envoy sends, are bounded by their size.
+//! message of megabytes is walked first, which costs little, and refused if it holds more than may
+//! be answered. The fields are counted as well: a few bytes make one that is decoded for nothing.
+//! Small messages, which are all that Envoy sends, are bounded by their size.
 
 use std::cell::Cell;
 
@@ -149,6 +150,11 @@ mod tests {
     use super::*;
     use crate::transport::wire::{Entry, RateLimitDescriptor, RateLimitRequest};
 
+    const CAPS: Caps = Caps {
+        descriptors: 10,
+        entries: 5,
+    };
+
     #[test]
     fn json_with_more_objects_than_a_request_has_is_refused() {
         let caps = Caps {
@@ -165,10 +171,6 @@ mod tests {
         assert!(status.message.contains("at most 11"), "{}", status.message);
         assert!(refuse_json(b"{{{", caps).is_ok(), "left to the parser");
     }
-    const CAPS: Caps = Caps {
-        descriptors: 10,
-        entries: 5,
-    };
 
     fn message(entries: &[usize]) -> Vec<u8> {
         let descriptor = |&count: &usize| RateLimitDescriptor {

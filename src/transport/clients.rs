@@ -3,8 +3,9 @@
 //! Each call reserves what it needs until its response has been written. A connection may hold at most
 //! what is free in all, less what its client holds. So there is always room for others: alone, one
 //! connection gets a third of the limit, and one client with many connections half of it; others
-//! get the same parts of the rest. Shared-memory switches give each queue its threshold in the same way (A. Choudhury and E. Hahne, "Dynamic queue length thresholds for
-//! shared-memory packet switches", IEEE/ACM Transactions on Networking 6(2), 1998).
+//! get the same parts of the rest. Shared-memory switches give each queue its threshold in the same
+//! way (A. Choudhury and E. Hahne, "Dynamic queue length thresholds for shared-memory packet
+//! switches", IEEE/ACM Transactions on Networking 6(2), 1998).
 
 use std::collections::{HashMap, VecDeque};
 use std::net::IpAddr;
@@ -174,8 +175,8 @@ impl ClientConnection {
         clients.reserved.fetch_sub(bytes, Ordering::Relaxed);
     }
 
-    /// Counts a denial for which no memory could be reserved, until what this returns is dropped. `None` if
-    /// the client has too many of them unread.
+    /// Counts a denial for which no memory could be reserved, until what this returns is dropped.
+    /// `None` if the client has too many of them unread.
     pub(super) fn hold_denial(self: &Arc<Self>) -> Option<HeldDenial> {
         let before = self.denied.fetch_add(1, Ordering::Relaxed);
         let held = HeldDenial(Arc::clone(self));
@@ -260,8 +261,10 @@ impl Drop for HeldDenial {
 pub(super) struct OpenConnections {
     clients: Arc<Clients>,
     limit: usize,
-    /// The oldest first.
+    /// The oldest first. Also those that have been closed since they were last removed.
     by_client: HashMap<Option<IpAddr>, VecDeque<Weak<ClientConnection>>>,
+    /// Connections that were added since then.
+    added: usize,
 }
 
 impl OpenConnections {
@@ -270,17 +273,16 @@ impl OpenConnections {
             clients,
             limit,
             by_client: HashMap::new(),
+            added: 0,
         }
     }
 
     /// Adds a connection. At the limit, one of the client with the most connections is evicted.
-    /// Returns `false` if the new connection has to be closed: it is of that client, and those that were evicted have
-    /// not left yet.
+    /// Returns `false` if the new connection has to be closed: it is of that client, and those that
+    /// were evicted are still open.
     pub(super) fn insert(&mut self, connection: &Arc<ClientConnection>) -> bool {
         let open = self.clients.connections.load(Ordering::Relaxed);
         if open > self.limit {
-            self.by_client
-                .retain(|_, own| own.iter().any(|other| other.strong_count() > 0));
             let most = self
                 .by_client
                 .iter()
@@ -299,12 +301,21 @@ impl OpenConnections {
         }
         let own = self.by_client.entry(connection.client.address).or_default();
         own.push_back(Arc::downgrade(connection));
-        // Those that have left are forgotten when they are most, so rarely.
-        let count = connection.client.connections.load(Ordering::Relaxed);
-        if own.len() > count.saturating_mul(2).saturating_add(16) {
-            own.retain(|other| other.strong_count() > 0);
+        self.added = self.added.saturating_add(1);
+        if self.added >= self.limit {
+            self.remove_closed();
         }
         true
+    }
+
+    /// Removes connections that have been closed, and clients without any. Called once in as many connections as
+    /// may be open, so that it costs each of them little.
+    fn remove_closed(&mut self) {
+        self.added = 0;
+        self.by_client.retain(|_, own| {
+            own.retain(|other| other.strong_count() > 0);
+            !own.is_empty()
+        });
     }
 }
 
@@ -335,8 +346,8 @@ fn evict(own: &mut VecDeque<Weak<ClientConnection>>) {
 /// most, never need one.
 const FREE_BYTES: usize = 16 * 1024;
 
-/// Denials beyond the limit that a client may leave unread on a connection. Further calls get an error, which
-/// needs no window to be sent.
+/// Denials beyond the limit that a client may leave unread on a connection. Further calls get an
+/// error, which needs no window to be sent.
 const MAX_UNREAD_DENIALS: usize = 64;
 
 /// So many of the oldest connections are looked at for one without a call.
@@ -467,11 +478,14 @@ mod tests {
     #[test]
     fn many_connections_one_after_the_other_leave_nothing_behind() {
         let clients = Clients::new(CAPACITY);
-        let mut open = OpenConnections::new(Arc::clone(&clients), 1000);
-        for _ in 0..10_000 {
-            assert!(open.insert(&clients.connect(peer("10.0.0.1"))));
+        let mut open = OpenConnections::new(Arc::clone(&clients), 100);
+        for number in 0..10_000 {
+            let address = format!("10.0.{}.{}", number / 256, number % 256);
+            assert!(open.insert(&clients.connect(peer(&address))));
+            assert!(open.insert(&clients.connect(peer("10.1.0.0"))));
+            let known: usize = open.by_client.values().map(VecDeque::len).sum();
+            assert!(known <= 100, "{known}");
         }
-        assert!(open.by_client.values().all(|own| own.len() < 20));
         assert_eq!(clients.connections.load(Ordering::Relaxed), 0);
     }
 

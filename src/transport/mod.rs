@@ -4,10 +4,11 @@
 //! request through every Envoy pays for it; health and reflection fall through to tonic
 //! ([`routes`]). One current-thread runtime per core ([`server`]); a connection stays on its core
 //! ([`core_selector`]), and a decision never leaves the task that read it. Everything else that is served
-//! over HTTP goes through [`http_server`], which limits what a client can hold.
+//! over HTTP goes through [`http_server`], which limits what a client can hold; [`clients`] does so for
+//! gRPC, and [`http2`] looks at what goes in and out of HTTP/2.
 //!
-//! Only here are protobuf and gRPC known. What a client controls (the texts of entries) never
-//! becomes an error; what is refused is the fault of a configuration, see [`status`].
+//! Only here are protobuf and gRPC known. What a client controls (the texts of entries, the size of a
+//! message) never becomes an error; what is refused is the fault of a configuration, see [`status`].
 
 mod body;
 mod census;

@@ -38,7 +38,7 @@ pub struct ServerConfig {
     pub max_age: Duration,
     /// How long its calls then have to finish.
     pub max_age_grace: Duration,
-    /// Open connections. One more, and one of the client with the most is told to go.
+    /// The limit on open connections. At the limit, a connection of the client with the most is evicted.
     pub connections: usize,
 }
 

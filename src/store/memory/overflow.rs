@@ -1,8 +1,9 @@
 //! Counters of fixed size that new keys share once a shard is full.
 //!
 //! A set-associative array: a key's hash names a set of [`WAYS`] slots, and within it there is at
-//! most one live slot of each rule and [`Kind`], so that no rule is denied by the keys of another. So a key always finds the slot that it was charged to, and
-//! whoever shares that slot is counted with it: too much, never too little.
+//! most one live slot of each rule and [`Kind`], so that no rule is denied by the keys of another.
+//! So a key always finds the slot that it was charged to, and keys that share that slot are counted
+//! together: too much, never too little.
 //!
 //! What a slot of each kind counts with, and why nobody gains by it
 //! - fixed windows: a fixed window of the same length. Its count holds every sharer's.

@@ -393,7 +393,7 @@ impl Shard {
     pub(super) fn sweep(&mut self, now: Timestamp) -> Removed {
         let removed = self.table.sweep(now);
         if removed.entries > 0 {
-            // Counted anew when it matters.
+            // The next query counts them again if the table is that full.
             self.rules = None;
         }
         if self.overflow.sweep(now) || removed.entries > 0 {

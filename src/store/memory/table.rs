@@ -21,7 +21,7 @@ pub(super) struct Entry {
 }
 
 /// A rule, and when the entry's state equals a fresh one again: in one word, so that an entry takes 64
-/// bytes. The time has 42 bits, which is until the year 2109.
+/// bytes. The time has 44 bits, which is until the year 2527.
 #[derive(Clone, Copy, Debug)]
 struct Tag(u64);
 

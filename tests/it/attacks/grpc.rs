@@ -9,6 +9,7 @@ use http::Request;
 use prost::Message;
 use tokio::net::TcpStream;
 
+use super::Size;
 use super::raw::{RawConnection, bomb, request_block};
 use super::target::{Ports, withstands};
 use crate::harness::{descriptor, request};
@@ -19,6 +20,9 @@ const SHOULD_RATE_LIMIT: &str = "/envoy.service.ratelimit.v3.RateLimitService/Sh
 
 /// A message of no bytes: any health.
 const EMPTY: &[u8] = &[0, 0, 0, 0, 0];
+
+/// A window that is larger than any response.
+const OPEN_WINDOW: u8 = 255;
 
 /// A message that is answered by a rule.
 fn question() -> Vec<u8> {
@@ -107,80 +111,56 @@ async fn unfinished_messages(address: SocketAddr, path: &'static str, total: usi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_whose_message_does_not_come() {
     let name = "3 connections, 4,000 HEADERS without a body each";
-    withstands(
-        name,
-        "712 of 800 calls refused",
-        async move |Ports { grpc, .. }, size| {
-            let mut held = Vec::new();
-            for _ in 0..3 {
-                held.push(streams(grpc, SHOULD_RATE_LIMIT, size.streams, None).await);
-            }
-            held
-        },
-    )
+    let before = "712 of 800 calls refused";
+    withstands(name, before, async move |Ports { grpc, .. }, size| {
+        let mut held = Vec::new();
+        for _ in 0..3 {
+            let opened = opened(grpc, 0, size, SHOULD_RATE_LIMIT, None).await;
+            held.push(opened.drain());
+        }
+        held
+    })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watches_of_the_health() {
     let name = "Watch streams, 4,000 on each connection";
-    withstands(
-        name,
-        "+147 MB, stalls of 1.1 s",
-        async move |Ports { grpc, .. }, size| {
-            let mut held = Vec::new();
-            for _ in 0..size.connections / 2 {
-                held.push(streams(grpc, WATCH, size.streams, Some(EMPTY)).await);
+    let before = "+147 MB, stalls of 1.1 s";
+    withstands(name, before, async move |Ports { grpc, .. }, size| {
+        let mut held = Vec::new();
+        for _ in 0..size.connections / 2 {
+            held.push(opened(grpc, 0, size, WATCH, Some(EMPTY)).await.drain());
+        }
+        held
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn responses_for_which_the_window_is_too_small() {
+    for (window, before) in [(0, "+147 MB"), (1, "")] {
+        let name = format!("responses with a window of {window}, 4,000 on each connection");
+        withstands(&name, before, async move |Ports { grpc, .. }, size| {
+            let (message, mut held) = (question(), Vec::new());
+            for _ in 0..2 * size.connections {
+                let opened = opened(grpc, window, size, SHOULD_RATE_LIMIT, Some(&message)).await;
+                held.push(opened.drain());
             }
             held
-        },
-    )
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn responses_for_which_the_window_is_closed() {
-    let name = "responses with a window of 0, 4,000 on each connection";
-    withstands(name, "+147 MB", async move |Ports { grpc, .. }, size| {
-        let mut held = Vec::new();
-        for _ in 0..size.connections {
-            held.push(streams(grpc, SHOULD_RATE_LIMIT, size.streams, Some(&question())).await);
-        }
-        held
-    })
-    .await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn responses_for_which_the_window_is_one_byte() {
-    let name = "responses with a window of 1, 4,000 on each connection";
-    withstands(name, "", async move |Ports { grpc, .. }, size| {
-        let mut held = Vec::new();
-        for _ in 0..2 * size.connections {
-            let mut connection = RawConnection::open_with(grpc, 1).await;
-            let block = request_block(SHOULD_RATE_LIMIT);
-            connection
-                .requests(size.streams, &block, Some(&question()))
-                .await;
-            held.push(connection.drain());
-        }
-        held
-    })
-    .await;
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn responses_that_are_not_read() {
     let name = "responses that are not read from the socket, 4,000 on each connection";
     withstands(name, "+147 MB", async move |Ports { grpc, .. }, size| {
-        let mut held = Vec::new();
-        let block = request_block(SHOULD_RATE_LIMIT);
+        let (message, mut held) = (question(), Vec::new());
         for _ in 0..size.connections {
-            let mut connection = RawConnection::open(grpc).await;
-            connection
-                .requests(size.streams, &block, Some(&question()))
-                .await;
-            held.push(connection);
+            let message = Some(message.as_slice());
+            held.push(opened(grpc, OPEN_WINDOW, size, SHOULD_RATE_LIMIT, message).await);
         }
         held
     })
@@ -196,7 +176,7 @@ async fn requests_without_end_whose_responses_are_not_read() {
             // What the server does not read any more cannot be sent.
             held.push(tokio::spawn(async move {
                 let block = request_block(SHOULD_RATE_LIMIT);
-                let mut connection = RawConnection::open(grpc).await;
+                let mut connection = RawConnection::open_with(grpc, OPEN_WINDOW).await;
                 while connection.requests(100, &block, Some(&question())).await {}
             }));
         }
@@ -230,17 +210,18 @@ async fn connections_that_send_nothing() {
     .await;
 }
 
-/// Opens streams on a connection of its own, whose window for responses is closed.
-async fn streams(
+/// A connection with this window for responses, on which requests were sent and nothing was read.
+async fn opened(
     address: SocketAddr,
-    path: &'static str,
-    count: u32,
+    window: u8,
+    size: Size,
+    path: &str,
     message: Option<&[u8]>,
-) -> impl Sized + use<> {
-    let mut connection = RawConnection::open(address).await;
+) -> RawConnection {
+    let mut connection = RawConnection::open_with(address, window).await;
     let block = request_block(path);
-    connection.requests(count, &block, message).await;
-    connection.drain()
+    connection.requests(size.streams, &block, message).await;
+    connection
 }
 
 async fn connect(address: SocketAddr) -> SendRequest<Bytes> {
