@@ -13,7 +13,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::{Size, alone, report_file};
 use crate::envoy::bed::{Envoy, Tollgate};
 use crate::envoy::config::Gateway;
-use crate::faults::load::Load;
+use crate::faults::load::{EACH, Load};
 use crate::harness::{Client, descriptor, request};
 use crate::process::until_async as until;
 
@@ -25,8 +25,8 @@ descriptors:
   - { key: user_id, rate_limit: { requests_per_unit: 1000000, unit: second } }
 ";
 
-/// Requests a second by way of Envoy.
-const ENVOYS_RATE: u32 = 1000;
+/// For how many users Envoy is asked: a thousand requests a second.
+const ENVOYS_USERS: u32 = 100;
 
 /// What an attack may add to the process's memory.
 pub(super) const ALLOWED: u64 = 64 << 20;
@@ -81,7 +81,7 @@ pub(super) async fn withstands<F: Future>(
     let start = target.process.memory("VmRSS");
     let load = envoy
         .as_ref()
-        .map(|envoy| Load::start(envoy.gateway, ENVOYS_RATE));
+        .map(|envoy| Load::start(envoy.gateway, ENVOYS_USERS));
     let before_attack = undecided(envoy.as_ref()).await;
     let beside = tokio::spawn(honest(caller.clone(), size));
     let attacking = Attacking::start(move || attack(ports, size)).await;
@@ -120,10 +120,10 @@ pub(super) async fn withstands<F: Future>(
 /// An Envoy in front of Tollgate that has asked it.
 async fn warm_envoy(grpc: SocketAddr) -> Envoy {
     let envoy = Envoy::start(2, &Gateway::default_of_envoy(vec![grpc])).await;
-    let load = Load::start(envoy.gateway, ENVOYS_RATE);
+    let load = Load::start(envoy.gateway, ENVOYS_USERS);
     until("Envoy to have asked", async || {
         let ok = envoy.stat("cluster.upstream.ratelimit.ok").await;
-        (ok > u64::from(ENVOYS_RATE)).then_some(())
+        (ok > u64::from(ENVOYS_USERS * EACH)).then_some(())
     })
     .await;
     tokio::task::spawn_blocking(|| load.stop()).await.unwrap();

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::load::{Load, USERS};
+use super::Length;
+use super::load::{EACH, Load};
 use super::run::passes;
 use super::states::Watch;
 use crate::envoy::bed::{Envoy, Tollgate};
@@ -18,6 +19,8 @@ pub(super) struct Bed {
     pub(super) tollgates: Vec<Tollgate>,
     pub(super) envoy: Envoy,
     shares: bool,
+    /// For how many users the load asks.
+    users: u32,
 }
 
 /// Envoy's counters of its calls to Tollgate.
@@ -34,7 +37,7 @@ pub(super) struct Counts {
 impl Bed {
     /// Starts so many Tollgates and an Envoy, and warms them up.
     pub(super) async fn start(replicas: usize, redis: Option<&str>) -> Self {
-        let limit = RATE / USERS / 2;
+        let limit = EACH / 2;
         let policy = format!(
             "domain: it\ndescriptors:\n  - key: user_id\n    \
              rate_limit: {{ requests_per_unit: {limit}, unit: second }}\n"
@@ -42,18 +45,20 @@ impl Bed {
         let tollgates = fleet(replicas, redis, "", &policy).await;
         let addresses = tollgates.iter().map(|tollgate| tollgate.grpc).collect();
         let envoy = Envoy::start(2, &Gateway::default_of_envoy(addresses)).await;
-        let bed = Self {
+        let mut bed = Self {
             tollgates,
             envoy,
             shares: redis.is_some(),
+            users: Length::chosen().users,
         };
         bed.warm_up().await;
         bed
     }
 
-    /// Load at the usual rate.
+    /// As much load as was settled on when it was warmed up. Half of what is asked for each user is over
+    /// the limit.
     pub(super) fn load(&self) -> Load {
-        Load::start(self.envoy.gateway, RATE)
+        Load::start(self.envoy.gateway, self.users)
     }
 
     /// Watches where decisions come from, if they may come from Redis.
@@ -74,25 +79,38 @@ impl Bed {
         }
     }
 
-    /// Until Envoy has connected to all and calls no longer fail. On a busy machine some always take
-    /// longer than Envoy's 20 ms; there it is enough that most are decided.
-    async fn warm_up(&self) {
-        for round in 0..100 {
-            let before = self.counts().await;
-            let load = self.load();
-            passes(WARM_UP).await;
-            load.stop();
-            let after = self.counts().await;
-            let (failed, passed) = (after.error - before.error, after.ok - before.ok);
-            let tolerated = if round < QUIET_ROUNDS { 0 } else { passed / 2 };
-            if passed > 0 && failed <= tolerated {
+    /// Until Envoy has connected to all, and no call fails under twice the load that is to come: what
+    /// a fault costs needs room too. Where calls go on failing the machine is slow, and half the load
+    /// will do, and half of that. On a busy machine some always take longer than Envoy's 20 ms; there
+    /// it is enough that most are decided.
+    async fn warm_up(&mut self) {
+        for _ in 0..HALVINGS {
+            for _ in 0..QUIET_ROUNDS {
+                if self.round(2 * self.users).await == Some(0) {
+                    return;
+                }
+            }
+            self.users /= 2;
+        }
+        let mut shares = Vec::new();
+        for _ in 0..BUSY_ROUNDS {
+            let share = self.round(self.users).await;
+            if share.is_some_and(|share| share <= MOST_FAILURES) {
                 return;
             }
+            shares.push(share);
         }
-        panic!(
-            "calls to Tollgate never ceased to fail: {:?}",
-            self.counts().await
-        );
+        panic!("calls to Tollgate never ceased to fail: {shares:?} of a thousand");
+    }
+
+    /// A moment of load: how many calls in a thousand failed, if any did not.
+    async fn round(&self, users: u32) -> Option<u64> {
+        let before = self.counts().await;
+        let load = Load::start(self.envoy.gateway, users);
+        passes(WARM_UP).await;
+        load.stop();
+        let counts = self.counts().await.since(before);
+        (counts.ok > 0).then(|| (counts.error * 1_000).div_ceil(counts.total()))
     }
 }
 
@@ -139,10 +157,17 @@ pub(super) fn watch(fleet: &[Tollgate]) -> Watch {
     Watch::start(fleet.iter().map(|tollgate| tollgate.admin).collect())
 }
 
-/// Requests a second. Half of them are over the limit.
-const RATE: u32 = 1_000;
+const WARM_UP: Duration = Duration::from_millis(500);
 
-const WARM_UP: Duration = Duration::from_millis(300);
+/// Rounds of the warm-up with the same load in which no call may fail: enough for a machine that has
+/// nothing else to do.
+const QUIET_ROUNDS: u32 = 12;
 
-/// Rounds of the warm-up in which no call may fail: enough for a machine that has nothing else to do.
-const QUIET_ROUNDS: u32 = 20;
+/// How often the load is halved.
+const HALVINGS: u32 = 3;
+
+/// Rounds with the least load in which some calls may fail.
+const BUSY_ROUNDS: u32 = 60;
+
+/// How many calls in a thousand may fail on a busy machine.
+const MOST_FAILURES: u64 = 333;

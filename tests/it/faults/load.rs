@@ -41,14 +41,14 @@ pub(crate) struct Sample {
 type Due = (u32, Instant);
 
 impl Load {
-    /// Sends `rate` requests each second to `/user`, for [`USERS`] users in turn.
-    pub(crate) fn start(gateway: SocketAddr, rate: u32) -> Self {
+    /// Sends requests to `/user` for so many users in turn, [`EACH`] a second for each of them.
+    pub(crate) fn start(gateway: SocketAddr, users: u32) -> Self {
         let (due, dues) = unbounded_channel();
         let (stop, stopped) = mpsc::channel();
         Self {
             stop,
-            pacer: std::thread::spawn(move || pace(rate, &due, &stopped)),
-            callers: std::thread::spawn(move || call(gateway, dues)),
+            pacer: std::thread::spawn(move || pace(users, &due, &stopped)),
+            callers: std::thread::spawn(move || call(gateway, users, dues)),
         }
     }
 
@@ -60,10 +60,10 @@ impl Load {
     }
 }
 
-fn pace(rate: u32, due: &UnboundedSender<Due>, stop: &mpsc::Receiver<()>) {
+fn pace(users: u32, due: &UnboundedSender<Due>, stop: &mpsc::Receiver<()>) {
     let begun = Instant::now();
     for number in 0.. {
-        let at = begun + Duration::from_secs(1) * number / rate;
+        let at = begun + Duration::from_secs(1) * number / (users * EACH);
         // Waits for the time or for the end, whichever comes first.
         let wait = at.saturating_duration_since(Instant::now());
         let ended = stop.recv_timeout(wait) == Err(mpsc::RecvTimeoutError::Disconnected);
@@ -73,7 +73,7 @@ fn pace(rate: u32, due: &UnboundedSender<Due>, stop: &mpsc::Receiver<()>) {
     }
 }
 
-fn call(gateway: SocketAddr, dues: UnboundedReceiver<Due>) -> Vec<Sample> {
+fn call(gateway: SocketAddr, users: u32, dues: UnboundedReceiver<Due>) -> Vec<Sample> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -82,14 +82,18 @@ fn call(gateway: SocketAddr, dues: UnboundedReceiver<Due>) -> Vec<Sample> {
         let dues = Arc::new(Mutex::new(dues));
         let mut callers = JoinSet::new();
         for _ in 0..CONNECTIONS {
-            callers.spawn(caller(gateway, Arc::clone(&dues)));
+            callers.spawn(caller(gateway, users, Arc::clone(&dues)));
         }
         callers.join_all().await.concat()
     })
 }
 
 /// One keep-alive connection, and another one if it breaks.
-async fn caller(gateway: SocketAddr, dues: Arc<Mutex<UnboundedReceiver<Due>>>) -> Vec<Sample> {
+async fn caller(
+    gateway: SocketAddr,
+    users: u32,
+    dues: Arc<Mutex<UnboundedReceiver<Due>>>,
+) -> Vec<Sample> {
     let mut samples = Vec::new();
     let mut client = None;
     loop {
@@ -101,7 +105,7 @@ async fn caller(gateway: SocketAddr, dues: Arc<Mutex<UnboundedReceiver<Due>>>) -
             client = Client::try_connect(gateway).await.ok();
         }
         let reply = match &mut client {
-            Some(client) => client.send(request(number)).await.ok(),
+            Some(client) => client.send(request(number % users)).await.ok(),
             None => None,
         };
         if reply.is_none() {
@@ -114,14 +118,14 @@ async fn caller(gateway: SocketAddr, dues: Arc<Mutex<UnboundedReceiver<Due>>>) -
     }
 }
 
-fn request(number: u32) -> Request<Empty<Bytes>> {
+fn request(user: u32) -> Request<Empty<Bytes>> {
     let request = Request::get("/user").header(HOST, "shop");
-    let request = request.header("x-user-id", number % USERS);
+    let request = request.header("x-user-id", user);
     request.body(Empty::new()).expect("a request")
 }
 
-/// Users whose limits are tried in turn.
-pub(crate) const USERS: u32 = 100;
+/// Requests a second for each user.
+pub(crate) const EACH: u32 = 10;
 
 /// More than are ever busy: a thousand requests a second that take 20 ms each keep 20 busy.
 const CONNECTIONS: usize = 128;
