@@ -1,6 +1,9 @@
 //! What a million keys cost the memory store: resident bytes for each, and the longest time that a
 //! sweep holds a shard's lock when all of them expire at once.
 //!
+//! `memory ALGORITHM flood`: of twice as many keys as there is room for, all of one rule, the percentage of
+//! first requests that are denied, by the limit.
+//!
 //! `memory ALGORITHM ROUNDS`, prints JSON. Each round fills and sweeps anew and tells the longest sweep
 //! of its own. Times are by the wall clock; sweeps during which the kernel gave the core to somebody
 //! else are left out and counted.
@@ -16,8 +19,8 @@ use std::time::Duration;
 use serde_json::json;
 use tollgate::clock::{Stopwatch, Timestamp};
 use tollgate::model::{
-    Algorithm, Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, RuleId, Unit,
-    Window,
+    Algorithm, Check, DeniedHits, Hits, KeyBuilder, OnStoreFailure, Quota, Role, RuleId, Source,
+    Unit, Window,
 };
 use tollgate::store::{MemoryConfig, MemoryStore};
 
@@ -32,10 +35,11 @@ fn main() {
         .into_iter()
         .find(|algorithm| algorithm.name() == name)
         .expect("an algorithm as policies name it");
-    let rounds: u64 = words
-        .next()
-        .and_then(|word| word.parse().ok())
-        .expect("the second word is a number of rounds");
+    let second = words.next().expect("a second word");
+    if second == "flood" {
+        return flood(algorithm);
+    }
+    let rounds: u64 = second.parse().expect("flood, or a number of rounds");
     let window = Window::try_new(Unit::Minute, 1).expect("a minute");
     let quota = Quota::try_new(LIMIT, window, algorithm, DeniedHits::Free).expect("good numbers");
 
@@ -69,21 +73,46 @@ fn main() {
     println!("{told}");
 }
 
+/// Prints what a flood of keys does to first requests of its own rule.
+fn flood(algorithm: Algorithm) {
+    let window = Window::try_new(Unit::Day, 1).expect("a day");
+    for limit in [1, 2, 3, 4, 5, 10, 20, 100] {
+        let quota =
+            Quota::try_new(limit, window, algorithm, DeniedHits::Free).expect("good numbers");
+        let store = MemoryStore::new(MemoryConfig { max_keys: KEYS });
+        let now = Timestamp::from_millis(1_700_000_000_000);
+        let (mut overflowed, mut denied) = (0_u32, 0_u32);
+        for key in 0..2 * KEYS.get() {
+            let check = check(key, &quota, 1);
+            let decision = store.decide(std::slice::from_ref(&check), true, now);
+            let verdict = decision.verdicts.first().expect("a verdict for each check");
+            overflowed += u32::from(verdict.source == Source::Overflow);
+            denied += u32::from(verdict.over);
+        }
+        let percent = f64::from(denied) / f64::from(overflowed) * 100.0;
+        println!("{algorithm} {limit}: {percent:.3} % of {overflowed}");
+    }
+}
+
+fn check(key: u32, quota: &Quota, hits: u32) -> Check {
+    // 40 bytes as it is written in Redis; here it is hashed.
+    let mut name = KeyBuilder::new(b"bench");
+    let value = format!("user-{key:08}");
+    name.entry((b"user_id", false), (value.as_bytes(), false));
+    Check {
+        rule: RuleId::default(),
+        key: name.finish(quota),
+        quota: *quota,
+        hits: Hits::Charge(u64::from(hits)),
+        role: Role::default(),
+        on_store_failure: OnStoreFailure::Local,
+    }
+}
+
 /// Charges every key once, to its limit.
 fn fill(store: &MemoryStore, quota: &Quota, now: Timestamp) {
     for key in 0..KEYS.get() {
-        // 40 bytes as it is written in Redis; here it is hashed.
-        let mut name = KeyBuilder::new(b"bench");
-        let value = format!("user-{key:08}");
-        name.entry((b"user_id", false), (value.as_bytes(), false));
-        let check = Check {
-            rule: RuleId::default(),
-            key: name.finish(quota),
-            quota: *quota,
-            hits: Hits::Charge(u64::from(LIMIT)),
-            role: Role::default(),
-            on_store_failure: OnStoreFailure::Local,
-        };
+        let check = check(key, quota, LIMIT);
         let decision = store.decide(std::slice::from_ref(&check), true, now);
         // Those that share a counter are denied; most have one of their own.
         assert!(decision.verdicts.len() == 1);

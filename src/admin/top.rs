@@ -31,6 +31,19 @@ pub struct TopReport {
     pub seconds: u64,
     /// The keys, that which did so most often first.
     pub keys: Vec<TopEntry>,
+    /// The rules that had more keys in this time than there is room for: their further new keys share
+    /// counters, and some are denied too early.
+    #[serde(default)]
+    pub overflowing: Vec<TopRule>,
+}
+
+/// A rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TopRule {
+    /// Its domain.
+    pub domain: String,
+    /// Its path.
+    pub rule: String,
 }
 
 /// A key that exceeded its limit.

@@ -30,6 +30,8 @@ pub struct Counts {
     pub trips: u64,
     /// Queries for domains that no policy has.
     pub unknown_domains: u64,
+    /// Verdicts from counters that keys share, since the table had no room for more keys of their rule.
+    pub overflowed: u64,
 }
 
 impl Counts {
@@ -65,6 +67,7 @@ impl Counts {
             store_tail: self.store_tail.zip(&other.store_tail, &each),
             trips: each(self.trips, other.trips),
             unknown_domains: each(self.unknown_domains, other.unknown_domains),
+            overflowed: each(self.overflowed, other.overflowed),
         }
     }
 }

@@ -19,6 +19,9 @@ pub enum Alert {
     StoreDown,
     /// How many queries of the window were for domains that no policy has.
     UnknownDomains,
+    /// How many verdicts of the window came from counters that keys share, since the table had no room
+    /// for more keys of their rule.
+    KeysFull,
 }
 
 /// How urgent it is.
@@ -32,7 +35,7 @@ pub enum Severity {
 
 impl Alert {
     /// Every alert, in the order of [`Alert::index`].
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::ErrorRate,
         Self::QueueFull,
         Self::CircuitTrips,
@@ -41,6 +44,7 @@ impl Alert {
         Self::RedisLatency,
         Self::StoreDown,
         Self::UnknownDomains,
+        Self::KeysFull,
     ];
 
     /// The name in the settings, in metrics and in the log.
@@ -55,6 +59,7 @@ impl Alert {
             Self::RedisLatency => "redis_latency",
             Self::StoreDown => "store_down",
             Self::UnknownDomains => "unknown_domains",
+            Self::KeysFull => "keys_full",
         }
     }
 
@@ -70,6 +75,7 @@ impl Alert {
             Self::RedisLatency => "TollgateRedisLatency",
             Self::StoreDown => "TollgateStoreDown",
             Self::UnknownDomains => "TollgateUnknownDomains",
+            Self::KeysFull => "TollgateKeysFull",
         }
     }
 
@@ -82,7 +88,8 @@ impl Alert {
             | Self::ResponseTime
             | Self::BatchFailures
             | Self::RedisLatency
-            | Self::UnknownDomains => Severity::Warning,
+            | Self::UnknownDomains
+            | Self::KeysFull => Severity::Warning,
         }
     }
 
@@ -91,7 +98,7 @@ impl Alert {
     pub const fn unit(self) -> &'static str {
         match self {
             Self::ErrorRate | Self::QueueFull | Self::BatchFailures => "%",
-            Self::CircuitTrips | Self::UnknownDomains => "",
+            Self::CircuitTrips | Self::UnknownDomains | Self::KeysFull => "",
             Self::ResponseTime | Self::RedisLatency | Self::StoreDown => "s",
         }
     }
@@ -122,6 +129,9 @@ impl Alert {
             Self::UnknownDomains => {
                 "Requests come for domains that no policy has, and all of them pass unlimited"
             }
+            Self::KeysFull => {
+                "A rule has more keys than there is room for; its new keys share counters, and some are denied too early"
+            }
         }
     }
 
@@ -136,6 +146,7 @@ impl Alert {
             Self::BatchFailures => "store calls failed",
             Self::StoreDown => "not asked for",
             Self::UnknownDomains => "queries in the window",
+            Self::KeysFull => "verdicts from shared counters in the window",
         }
     }
 
@@ -164,6 +175,9 @@ impl Alert {
             Self::UnknownDomains => {
                 "Which domains: the log names them; add a policy, or correct the domain in Envoy's rate limit filter"
             }
+            Self::KeysFull => {
+                "Which rule: /top on the admin listener and the log name it; raise store.memory.max_keys, or limit by a key that clients cannot make up"
+            }
         }
     }
 
@@ -179,6 +193,7 @@ impl Alert {
             Self::RedisLatency => 5,
             Self::StoreDown => 6,
             Self::UnknownDomains => 7,
+            Self::KeysFull => 8,
         }
     }
 }

@@ -27,6 +27,7 @@ pub(super) fn measure(
         Alert::QueueFull => 0.0,
         Alert::CircuitTrips => float(counts.trips),
         Alert::UnknownDomains => float(counts.unknown_domains),
+        Alert::KeysFull => float(counts.overflowed),
         Alert::ResponseTime => percentile(&counts.call_tail, counts.calls(), min_calls)?,
         Alert::BatchFailures => percent(counts.batch_failures, counts.batches, min_calls)?,
         Alert::RedisLatency => percentile(&counts.store_tail, counts.store_calls, min_calls)?,

@@ -16,6 +16,7 @@ const CONFIG: Config = Config {
         Some(0.1),
         Some(10.0),
         Some(0.0),
+        Some(0.0),
     ],
     window: Duration::from_secs(60),
     hold: Duration::from_secs(5),
@@ -120,6 +121,14 @@ fn a_query_for_an_unknown_domain_fires_at_once_and_until_the_window_has_passed()
         (ended[0].1, ended[0].2),
         (Alert::UnknownDomains, State::Resolved)
     );
+}
+
+#[test]
+fn a_rule_with_more_keys_than_room_fires_at_once() {
+    let mut rig = Rig::new();
+    let fired = rig.run(2, |sample| sample.counts.overflowed += 3);
+    assert_eq!(fired, [(2, Alert::KeysFull, State::Firing)]);
+    assert_eq!(rig.value(Alert::KeysFull), Some(6.0));
 }
 
 #[test]

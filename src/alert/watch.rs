@@ -36,7 +36,9 @@ impl Config {
 
     fn patience(&self, alert: Alert) -> Patience {
         let hold = match alert {
-            Alert::CircuitTrips | Alert::StoreDown | Alert::UnknownDomains => Duration::ZERO,
+            Alert::CircuitTrips | Alert::StoreDown | Alert::UnknownDomains | Alert::KeysFull => {
+                Duration::ZERO
+            }
             Alert::ErrorRate
             | Alert::QueueFull
             | Alert::ResponseTime

@@ -15,6 +15,21 @@ pub struct FixedWindow {
 }
 
 impl FixedWindow {
+    /// What was charged in the window with this number, which is the one that was charged last.
+    pub(crate) const fn of(number: u64, count: u64) -> Self {
+        Self { id: number, count }
+    }
+
+    /// The number of the window that was charged last.
+    pub(crate) const fn number(self) -> u64 {
+        self.id
+    }
+
+    /// What was charged in it.
+    pub(crate) const fn count(self) -> u64 {
+        self.count
+    }
+
     /// The state at `now`: if the clock stepped back, the window that was charged last.
     fn at(self, quota: &Quota, now: Timestamp) -> Self {
         let id = div(now.as_millis(), quota.window().millis());

@@ -28,6 +28,37 @@ pub struct SlidingWindow {
 }
 
 impl SlidingWindow {
+    /// In how many halves of a window a hit counts, of which [`Self::of_halves`] knows no more.
+    pub(crate) const HALVES: usize = 3;
+
+    /// The number of the half of a window that `now` lies in.
+    pub(crate) fn half_at(quota: &Quota, now: Timestamp) -> u64 {
+        div(
+            div(now.as_millis(), Self::cell_millis(quota)),
+            CELLS_PER_HALF,
+        )
+    }
+
+    /// What is known to have been charged in the half of a window with the number `newest`, the one
+    /// before it, and the one before that. Each hit counts as if it had been charged at the end of its
+    /// half, and so until the end of the second half after it.
+    pub(crate) fn of_halves(newest: u64, hits: [u64; Self::HALVES]) -> Self {
+        let last_cell = |half: u64| {
+            let next = half.saturating_add(1).saturating_mul(CELLS_PER_HALF);
+            next.saturating_sub(1)
+        };
+        let mut window = Self {
+            newest: last_cell(newest),
+            ..Self::default()
+        };
+        for (before, hits) in (0..).zip(hits) {
+            if let Some(half) = newest.checked_sub(before) {
+                window.set(last_cell(half), hits);
+            }
+        }
+        window
+    }
+
     fn cell_millis(quota: &Quota) -> u64 {
         div(quota.window().millis(), CELLS_PER_WINDOW)
     }
@@ -115,3 +146,4 @@ fn place(number: u64) -> usize {
 
 const CELLS: usize = 11;
 const CELLS_PER_WINDOW: u64 = 10;
+const CELLS_PER_HALF: u64 = 5;

@@ -115,6 +115,10 @@ pub(super) fn alerts(settings: &Settings) -> alert::Config {
             Alert::UnknownDomains,
             alerts.unknown_domains.get().map(|most| most.get().into()),
         ),
+        (
+            Alert::KeysFull,
+            alerts.keys_full.get().map(|most| most.get().into()),
+        ),
     ] {
         if let Some(place) = config.thresholds.get_mut(alert.index()) {
             *place = threshold;

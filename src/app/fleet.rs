@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::alerts::Alerts;
-use crate::admin::top::{TopEntry, TopQuery, TopReport};
+use crate::admin::top::{TopEntry, TopQuery, TopReport, TopRule};
 use crate::pipeline::Pipeline;
 use crate::store::{FleetSource, Keeper, Lane};
-use crate::telemetry::{Telemetry, TopAsked, TopKey};
+use crate::telemetry::{RuleName, Telemetry, TopAsked, TopKey};
 
 /// Where the store gets what it tells the fleet.
 pub(super) fn source(telemetry: &Arc<Telemetry>, pipeline: &Arc<Pipeline>) -> FleetSource {
@@ -44,7 +44,12 @@ pub(super) fn top(telemetry: &Telemetry, asked: &TopQuery) -> TopReport {
         times: key.times,
         at_least: key.at_least,
     };
+    let rule = |name: RuleName| TopRule {
+        domain: name.domain.to_string(),
+        rule: name.rule.to_string(),
+    };
     TopReport {
+        overflowing: top.overflowing.into_iter().map(rule).collect(),
         seconds: top.seconds,
         keys: top.keys.into_iter().map(entry).collect(),
     }

@@ -11,6 +11,7 @@ pub(crate) mod configure;
 mod fleet;
 mod observed;
 mod open_files;
+mod overflowing;
 #[cfg(test)]
 mod pauses;
 pub(crate) mod policies;
@@ -272,6 +273,7 @@ impl App {
                 _ = samples.tick() => {
                     self.sample();
                     unknown_domains::report(&self.pipeline);
+                    overflowing::report(&self.reloader.telemetry);
                 }
             }
         }

@@ -29,6 +29,7 @@ mod durations;
 pub mod instruments;
 pub mod logs;
 pub mod otlp;
+mod overflowing;
 mod register;
 mod render;
 mod shard;
@@ -54,7 +55,7 @@ use prometheus::process_collector::ProcessCollector;
 pub use alerts::{Alerts, Notified};
 pub use render::{CONTENT_TYPE, RenderError};
 pub use store_readings::StoreReading;
-pub use top::{TopAsked, TopKey, TopKeys};
+pub use top::{RuleName, TopAsked, TopKey, TopKeys};
 
 use crate::alert::Counts;
 use crate::clock::Clock;
@@ -69,6 +70,7 @@ use domains::Domains;
 use dropped::Dropped;
 use durations::{BatchSizes, CallDurations, DecisionDurations, RpcDurations};
 use otlp::{Finished, Push, PushConfig, Reader, StoreSpan};
+use overflowing::Overflowing;
 use stores::Stores;
 use tally::Tally;
 use top::Top;
@@ -83,6 +85,7 @@ pub struct Telemetry {
     rpc_durations: RpcDurations,
     call_durations: CallDurations,
     top: Top,
+    overflowing: Overflowing,
     registry: Registry,
     clock: Clock,
     push: Option<Push>,
@@ -165,6 +168,7 @@ impl Telemetry {
             rpc_durations: RpcDurations::new(&meter, shards),
             call_durations: CallDurations::new(&meter, shards),
             top: Top::new(shards),
+            overflowing: Overflowing::new(decisions::MAX_ROWS),
             tally: Tally::new(shards),
             alerts,
             state,
@@ -191,6 +195,21 @@ impl Telemetry {
     #[must_use]
     pub fn alerts(&self) -> &Arc<Alerts> {
         &self.alerts
+    }
+
+    /// The rules that have begun to have more keys than there is room for since this was asked last.
+    #[must_use]
+    pub fn newly_overflowing(&self) -> Vec<RuleName> {
+        let rows = self.overflowing.take_new();
+        rows.into_iter()
+            .filter_map(|row| self.rule_of(row))
+            .collect()
+    }
+
+    /// What a row of the decisions is called.
+    fn rule_of(&self, row: u32) -> Option<RuleName> {
+        let (domain, rule) = self.state.decisions.name(row)?;
+        Some(RuleName { domain, rule })
     }
 
     /// All metrics, in the Prometheus text format ([`CONTENT_TYPE`]). May take tens of
@@ -227,6 +246,10 @@ impl Events for Telemetry {
         self.state.decisions.count(event);
         if let Some(key) = event.exceeded {
             self.top.note(event.meter, key, self.clock.now());
+        }
+        if event.by == DecidedBy::Overflow {
+            self.tally.overflowed();
+            self.overflowing.note(event.meter, self.clock.now());
         }
     }
 

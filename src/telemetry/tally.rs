@@ -5,7 +5,7 @@ use super::cells::Cells;
 use crate::alert::{Counts, Tail};
 use crate::event::{BreakerState, CallEnd, Operation, Served, StoreCalled, StoreChanged};
 
-/// One row of plain counts, then the buckets of two tails, eight in a row.
+/// Two rows of plain counts, then the buckets of two tails, eight in a row.
 pub(super) struct Tally(Cells<PER_ROW>);
 
 impl Tally {
@@ -29,6 +29,11 @@ impl Tally {
 
     pub(super) fn unknown_domain(&self) {
         self.count(UNKNOWN_DOMAINS);
+    }
+
+    /// A counter that keys share has decided.
+    pub(super) fn overflowed(&self) {
+        self.count(OVERFLOWED);
     }
 
     pub(super) fn store_called(&self, event: StoreCalled<'_>) {
@@ -62,6 +67,7 @@ impl Tally {
             store_tail: self.tail(STORE_TAIL),
             trips: self.total(TRIPS),
             unknown_domains: self.total(UNKNOWN_DOMAINS),
+            overflowed: self.total(OVERFLOWED),
         }
     }
 
@@ -93,9 +99,10 @@ const BATCH_FAILURES: usize = 4;
 const STORE_CALLS: usize = 5;
 const TRIPS: usize = 6;
 const UNKNOWN_DOMAINS: usize = 7;
+const OVERFLOWED: usize = 8;
 
 /// Where the tails begin.
-const CALL_TAIL: usize = PER_ROW;
+const CALL_TAIL: usize = 2 * PER_ROW;
 const STORE_TAIL: usize = CALL_TAIL + Tail::BUCKETS;
 
 const ROWS: usize = (STORE_TAIL + Tail::BUCKETS).div_ceil(PER_ROW);

@@ -48,6 +48,7 @@ fn state(max_keys: u32, token: Option<&str>) -> AdminState {
         top: Arc::new(|_| TopReport {
             seconds: 60,
             keys: Vec::new(),
+            overflowing: Vec::new(),
         }),
         alerts: Arc::new(crate::alert::Overview::default),
         settings: Arc::new(|| serde_json::Value::Null),

@@ -1,6 +1,6 @@
 //! What `tollgate top` tells: two readings of a fleet, and what came between them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -195,9 +195,10 @@ impl From<AlertReading> for Alert {
 /// The keys that are limited most by several replicas together, at most so many.
 pub(super) fn together(reports: Vec<TopReport>, most: usize) -> TopReport {
     let mut keys: BTreeMap<(String, String, String), (u64, u64)> = BTreeMap::new();
-    let mut seconds = 0;
+    let (mut seconds, mut overflowing) = (0, BTreeSet::new());
     for report in reports {
         seconds = report.seconds.max(seconds);
+        overflowing.extend(report.overflowing);
         for entry in report.keys {
             let known = keys.entry((entry.domain, entry.rule, entry.key));
             let (times, at_least) = known.or_default();
@@ -216,7 +217,11 @@ pub(super) fn together(reports: Vec<TopReport>, most: usize) -> TopReport {
     // Stable: those that are as often stay in order.
     keys.sort_by_key(|entry| std::cmp::Reverse(entry.times));
     keys.truncate(most);
-    TopReport { seconds, keys }
+    TopReport {
+        seconds,
+        keys,
+        overflowing: overflowing.into_iter().collect(),
+    }
 }
 
 /// Exact to 53 bits, which is more than is shown.
@@ -231,6 +236,7 @@ const WINDOW: Duration = Duration::from_secs(10);
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::top::TopRule;
     use crate::store::DomainReading;
     use crate::store::redis::now;
 
@@ -299,12 +305,17 @@ mod tests {
                     at_least: times - 1,
                 })
                 .collect(),
+            overflowing: vec![TopRule {
+                domain: "shop".into(),
+                rule: "user".into(),
+            }],
         };
         let both = vec![
             report(&[("ann", 5), ("bob", 4)]),
             report(&[("bob", 3), ("eve", 1)]),
         ];
         let top = together(both, 2);
+        assert_eq!(top.overflowing.len(), 1);
         let keys = top.keys.iter();
         let keys: Vec<_> = keys
             .map(|entry| (&*entry.key, entry.times, entry.at_least))

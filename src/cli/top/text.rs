@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::board::{Alert, Board, Replica, Row};
-use crate::admin::top::TopEntry;
+use crate::admin::top::{TopEntry, TopRule};
 use crate::model::one_line;
 
 /// A line, and how it looks where that can be shown.
@@ -44,6 +44,7 @@ pub(super) fn lines(board: &Board) -> Vec<Line> {
             page.plain("none".to_owned());
         }
         top.keys.iter().for_each(|entry| page.key(entry));
+        page.overflowing(&top.overflowing);
     }
     page.0
 }
@@ -62,6 +63,17 @@ pub(super) fn text(board: &Board) -> String {
 struct Page(Vec<Line>);
 
 impl Page {
+    fn overflowing(&mut self, rules: &[TopRule]) {
+        if rules.is_empty() {
+            return;
+        }
+        self.blank();
+        self.heading("RULES WITH MORE KEYS THAN store.memory.max_keys HAS ROOM FOR".to_owned());
+        for TopRule { domain, rule } in rules {
+            self.add(Look::Bad, format!("{domain} {rule}"));
+        }
+    }
+
     fn title(&mut self, board: &Board) {
         let mut title = format!("tollgate top  {}", time(board.at_ms));
         if let Some(prefix) = &board.prefix {

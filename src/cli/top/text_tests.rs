@@ -2,7 +2,7 @@
 
 use super::board::{Alert, Board, Rates, Replica, Row};
 use super::text::{Look, ago, lines, text, time};
-use crate::admin::top::{TopEntry, TopReport};
+use crate::admin::top::{TopEntry, TopReport, TopRule};
 
 const NOON: u64 = 1_795_521_600_000;
 
@@ -67,6 +67,10 @@ fn board() -> Board {
                 times: 9,
                 at_least: 7,
             }],
+            overflowing: vec![TopRule {
+                domain: "shop".to_owned(),
+                rule: "path".to_owned(),
+            }],
         }),
         problems: vec!["10.0.0.7:6070: cannot be reached".to_owned()],
     }
@@ -92,6 +96,9 @@ ALERTS, the newest first
 
 TOP LIMITED KEYS, how often in the last 96 s, of the replicas that were asked
           7 to 9  shop user                         {shop|user=ann}:window:60s
+
+RULES WITH MORE KEYS THAN store.memory.max_keys HAS ROOM FOR
+shop path
 ";
     assert_eq!(text(&board()), expected);
     let bad = lines(&board())
@@ -100,7 +107,7 @@ TOP LIMITED KEYS, how often in the last 96 s, of the replicas that were asked
     let bad: Vec<String> = bad
         .map(|line| line.text.chars().take(2).collect())
         .collect();
-    assert_eq!(bad, ["! ", "sh", "al", "a1", "20"]);
+    assert_eq!(bad, ["! ", "sh", "al", "a1", "20", "sh"]);
 }
 
 #[test]
@@ -123,6 +130,7 @@ fn a_board_without_a_fleet_says_so() {
         top: Some(TopReport {
             seconds: 60,
             keys: Vec::new(),
+            overflowing: Vec::new(),
         }),
         ..Board::default()
     };

@@ -26,6 +26,8 @@ pub struct Alerts {
     pub store_down: OrOff<Span<1000>>,
     /// How many queries of a window are for domains that no policy has.
     pub unknown_domains: OrOff<Number<0, { u32::MAX }>>,
+    /// How many verdicts of a window come from counters that keys share.
+    pub keys_full: OrOff<Number<0, { u32::MAX }>>,
     /// Shares, percentiles and trips are of this long.
     pub window: Span<1000>,
     /// A value must be above its threshold for so long.
@@ -52,6 +54,7 @@ impl Default for Alerts {
             store_down: OrOff::At(Span::from_secs(10)),
             // A fleet may be asked for domains that it leaves unlimited on purpose.
             unknown_domains: OrOff::Off,
+            keys_full: OrOff::At(Number::clamped(0)),
             window: Span::from_secs(60),
             hold: Span::from_secs(5),
             keep_firing_for: Span::from_secs(30),

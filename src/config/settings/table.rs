@@ -321,12 +321,16 @@ const SETTINGS: &[(&str, &str)] = &[
         "Alarm when more queries of a window than this are for domains that no policy has, and so pass unlimited. `0` alarms at the first one.",
     ),
     (
+        "alerts.keys_full",
+        "Alarm when more verdicts of a window than this come from counters that keys share, since `store.memory.max_keys` leaves no room for more keys of their rule. `0` alarms at the first one.",
+    ),
+    (
         "alerts.window",
-        "Percentages, times, trips and queries for unknown domains are of this long, at least 1s.",
+        "Percentages, times and counts are of this long, at least 1s.",
     ),
     (
         "alerts.for",
-        "A value has to be above its threshold for this long; not for `circuit_trips`, `store_down` and `unknown_domains`.",
+        "A value has to be above its threshold for this long; not for `circuit_trips`, `store_down`, `unknown_domains` and `keys_full`.",
     ),
     (
         "alerts.keep_firing_for",

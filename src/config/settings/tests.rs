@@ -395,7 +395,7 @@ fleet: {replicas: 10000}
 admin: {token_file: /run/token, allowed_hosts: [tollgate-admin, .svc]}
 limits: {in_flight: 1, descriptors: 2, entries: 3, message_bytes: 1024, request_bytes: 1048576, connections: 1}
 alerts: {error_rate: 0, queue_full: off, circuit_trips: 0, response_time: 2s, batch_failures: 99.5,
-  redis_latency: off, store_down: 1s, unknown_domains: 5, window: 10s, for: 0s, keep_firing_for: 1h, min_calls: 1,
+  redis_latency: off, store_down: 1s, unknown_domains: 5, keys_full: 7, window: 10s, for: 0s, keep_firing_for: 1h, min_calls: 1,
   alertmanager_url: 'http://a:9093/prefix,https://[::1]'}
 telemetry: {prometheus: false, otlp_endpoint: 'http://c:4318', otlp_protocol: grpc,
   traces: {ratio: 0.5}, log: {level: trace, format: json}}

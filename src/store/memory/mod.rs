@@ -7,9 +7,9 @@
 //! Promises
 //! - Serializable and all or nothing, as `store` says.
 //! - At most `max_keys` keys have a counter. Only what has expired or was never charged is ever
-//!   dropped. When a shard is full, its further new keys share counters of fixed size
-//!   ([`overflow`]), a quarter of the table's memory at most: they may be denied too early, never
-//!   too late, and nobody can flush a counter.
+//!   dropped. When a shard has no room for more keys of a rule, these share counters of fixed size
+//!   ([`overflow`]), a quarter of the table's memory at most: some may be denied too early, none too
+//!   late, and nobody can flush a counter.
 //! - Memory: 64 bytes a key and some 10 for the index; a `sliding_window` has 96 more, a
 //!   `sliding_log` 56 and 16 for each charge that it has room for, at least 4. The logs together
 //!   are bounded too ([`logs`]).
@@ -23,6 +23,7 @@ mod logs;
 mod overflow;
 mod shard;
 mod shared_bucket;
+mod sketch;
 mod slab;
 mod state;
 mod stats;

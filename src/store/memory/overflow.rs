@@ -1,212 +1,208 @@
-//! Counters of fixed size that new keys share once a shard is full.
+//! Where new keys are counted once a shard has no room for more of their rule.
 //!
-//! A set-associative array: a key's hash names a set of [`WAYS`] slots, and within it there is at
-//! most one live slot of each rule and [`Kind`], so that no rule is denied by the keys of another.
-//! So a key always finds the slot that it was charged to, and keys that share that slot are counted
-//! together: too much, never too little.
+//! Each rule, and each [`Kind`] of its quotas, has a [`Sketch`] of its own, so no rule is denied by the
+//! keys of another. A key always finds what it was charged there, and keys that share cells are counted
+//! together where they do: too much, never too little.
 //!
-//! What a slot of each kind counts with, and why nobody gains by it
-//! - fixed windows: a fixed window of the same length. Its count holds every sharer's.
-//! - sliding windows and logs: a sliding window of the same length. It counts each charge for at
-//!   least as long as a log does.
-//! - token buckets of the same window: a [`SharedBucket`], see there.
-//!
-//! A slot is free again once everything charged to it has stopped counting, not before. It is
-//! charged only while the table has no room: after that a key takes what it may have been charged
-//! there along into an entry of its own ([`State::taken_along`]), so slots run dry, however many
+//! A sketch gets a part of the memory that is left for them, so there are many before none is left. It
+//! ends once everything charged to it has stopped counting, not before. It is charged only while the
+//! table has no room: after that a key takes what it may have been charged there along into an entry of
+//! its own ([`State::taken_along`](super::state::State::taken_along)), so sketches run dry, however many
 //! new keys keep coming.
 
 use super::fingerprint::Fingerprint;
-use super::shared_bucket::SharedBucket;
+use super::sketch::{Charged, Kind, Sketch};
 use super::state::State;
 use super::table::Entry;
-use crate::algorithm::{FixedWindow, SlidingWindow};
 use crate::clock::Timestamp;
-use crate::model::{Algorithm, Quota, RuleId};
+use crate::model::{Quota, RuleId};
 
-/// What may share a slot.
+/// A key's share of a sketch. Good until the query ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// Buckets that refill per so many milliseconds.
-    Bucket(u64),
-    /// Windows of so many milliseconds.
-    Fixed(u64),
-    /// The same, sliding.
-    Sliding(u64),
+pub(super) struct Shared {
+    sketch: usize,
+    print: Fingerprint,
 }
 
-impl Kind {
-    fn of(quota: &Quota) -> Self {
-        let window = quota.window().millis();
-        match quota.algorithm() {
-            Algorithm::FixedWindow => Self::Fixed(window),
-            Algorithm::SlidingLog | Algorithm::SlidingWindow => Self::Sliding(window),
-            Algorithm::TokenBucket => Self::Bucket(window),
-        }
-    }
-}
-
+/// A sketch and whose keys share it.
 #[derive(Debug)]
-struct Slot {
-    /// Whose keys share it.
+struct Owned {
     rule: RuleId,
     kind: Kind,
     /// From then on nothing charged to it counts.
     expires_at: Timestamp,
-    state: State,
-}
-
-impl Slot {
-    fn is_for(&self, rule: RuleId, kind: Kind) -> bool {
-        self.rule == rule && self.kind == kind
-    }
+    sketch: Sketch,
 }
 
 #[derive(Debug)]
 pub(super) struct Overflow {
-    /// Empty until the first use.
-    slots: Vec<Option<Slot>>,
-    sets: usize,
+    /// Those that have ended leave a gap, so that the others stay where they are.
+    sketches: Vec<Option<Owned>>,
+    /// Bytes of all of them.
+    bytes: usize,
+    /// Bytes that they may take together.
+    most: usize,
 }
 
 impl Overflow {
-    /// For a shard of `keys` keys: sets that take a quarter of the table's memory at most, though
-    /// one in any case.
+    /// For a shard of `keys` keys: a quarter of the table's memory at most, though some in any case.
     pub(super) fn new(keys: usize) -> Self {
-        let sets = (keys * KEY_BYTES / 4 / SET_BYTES).max(1);
         Self {
-            slots: Vec::new(),
-            sets: 1 << sets.ilog2(),
+            sketches: Vec::new(),
+            bytes: 0,
+            most: (keys * KEY_BYTES / 4).max(LEAST_BYTES),
         }
     }
 
-    /// Memory that it takes, at most.
+    /// Memory that it takes.
     pub(super) fn bytes(&self) -> usize {
-        self.slots.capacity() / WAYS * SET_BYTES
+        self.bytes + self.sketches.capacity() * size_of::<Option<Owned>>()
     }
 
-    /// The live slot that `print` may have been charged to.
-    pub(super) fn find_live(
+    /// The key's share of its rule's sketch, if there is one.
+    pub(super) fn find(
         &self,
         print: Fingerprint,
         (rule, quota): (RuleId, &Quota),
-        now: Timestamp,
-    ) -> Option<usize> {
-        if self.slots.is_empty() {
-            return None;
-        }
+    ) -> Option<Shared> {
         let kind = Kind::of(quota);
-        self.set(print).find(|&at| {
-            self.slot(at)
-                .is_some_and(|slot| slot.is_for(rule, kind) && slot.expires_at > now)
-        })
+        let is_its = |owned: &Owned| owned.rule == rule && owned.kind == kind;
+        let mut sketches = self.sketches.iter();
+        let sketch = sketches.position(|owned| owned.as_ref().is_some_and(is_its))?;
+        Some(Shared { sketch, print })
     }
 
-    /// A slot for a new key that has no live one. If every slot of its set holds live counts of
-    /// another kind: the time before which none is free.
-    pub(super) fn find_free(
-        &self,
-        print: Fingerprint,
-        (rule, quota): (RuleId, &Quota),
-        now: Timestamp,
-    ) -> Result<usize, Timestamp> {
-        let kind = Kind::of(quota);
-        let mut free = None;
+    /// Whether there is memory for one more sketch. If not: the time before which there is none.
+    pub(super) fn has_room(&self, now: Timestamp) -> Result<(), Timestamp> {
+        let mut free = self.most.saturating_sub(self.bytes);
         let mut until = Timestamp::from_millis(u64::MAX);
-        for at in self.set(print) {
-            match self.slot(at) {
-                // Its own expired slot first, so that there are never two of a kind.
-                Some(slot) if slot.is_for(rule, kind) => return Ok(at),
-                Some(slot) if slot.expires_at > now => until = until.min(slot.expires_at),
-                Some(_) | None => free = free.or(Some(at)),
+        for owned in self.sketches.iter().flatten() {
+            match owned.expires_at > now {
+                true => until = until.min(owned.expires_at),
+                false => free += owned.sketch.bytes(),
             }
         }
-        free.ok_or(until)
+        match free >= LEAST_SKETCH_BYTES {
+            true => Ok(()),
+            false => Err(until),
+        }
     }
 
-    /// Takes a free slot for keys of this kind. Tells whether it dropped what had expired there.
-    pub(super) fn claim(&mut self, at: usize, rule: RuleId, quota: &Quota) -> bool {
-        if self.slots.is_empty() {
-            self.slots.resize_with(self.sets * WAYS, || None);
+    /// The key's share of its rule's sketch, which is made if there is none. Tells whether something
+    /// that had expired was dropped for it.
+    pub(super) fn claim(
+        &mut self,
+        print: Fingerprint,
+        (rule, quota): (RuleId, &Quota),
+        now: Timestamp,
+    ) -> (Shared, bool) {
+        if let Some(shared) = self.find(print, (rule, quota)) {
+            // Another check of the query may look for memory before this one is charged.
+            if let Some(Some(owned)) = self.sketches.get_mut(shared.sketch)
+                && owned.expires_at <= now
+            {
+                owned.expires_at = UNUSED;
+            }
+            return (shared, false);
         }
-        self.slots.get_mut(at).is_some_and(|slot| {
-            slot.replace(Slot {
+        let dropped = self.sweep(now);
+        let (kind, free) = (Kind::of(quota), self.most.saturating_sub(self.bytes));
+        let sketch = Sketch::new(quota, (free / SHARE).max(LEAST_SKETCH_BYTES));
+        self.bytes += sketch.bytes();
+        let at = self.sketches.iter().position(Option::is_none);
+        let at = at.unwrap_or_else(|| {
+            self.sketches.push(None);
+            self.sketches.len() - 1
+        });
+        if let Some(gap) = self.sketches.get_mut(at) {
+            *gap = Some(Owned {
                 rule,
-                kind: Kind::of(quota),
+                kind,
                 expires_at: UNUSED,
-                state: Self::fresh(quota),
-            })
-            .is_some()
-        })
+                sketch,
+            });
+        }
+        (Shared { sketch: at, print }, dropped)
     }
 
-    /// What a slot for such keys starts with.
-    pub(super) fn fresh(quota: &Quota) -> State {
-        match Kind::of(quota) {
-            Kind::Bucket(_) => State::SharedBucket(SharedBucket::default()),
-            Kind::Fixed(_) => State::Fixed(FixedWindow::default()),
-            Kind::Sliding(_) => State::Sliding(Box::<SlidingWindow>::default()),
+    /// A key's share of the sketch that would be made next.
+    pub(super) const fn next(&self, print: Fingerprint) -> Shared {
+        Shared {
+            sketch: self.sketches.len(),
+            print,
         }
     }
 
-    pub(super) fn state(&self, at: usize) -> Option<&State> {
-        self.slot(at).map(|slot| &slot.state)
+    /// What is counted for a key, as a copy.
+    pub(super) fn state(&self, at: Shared, quota: &Quota, now: Timestamp) -> Option<State> {
+        let owned = self.sketches.get(at.sketch)?.as_ref()?;
+        Some(owned.sketch.state(at.print, quota, now))
     }
 
-    /// Changes a slot's state; `change` returns when nothing in it counts any more, whoever it
-    /// belongs to.
-    pub(super) fn update(&mut self, at: usize, change: impl FnOnce(&mut State) -> Timestamp) {
-        if let Some(Some(slot)) = self.slots.get_mut(at) {
-            slot.expires_at = change(&mut slot.state);
+    /// Charges a key. Tells whether counts of other keys were dropped, since their windows are over.
+    pub(super) fn charge(&mut self, at: Shared, quota: &Quota, hits: u64, now: Timestamp) -> bool {
+        let Some(Some(owned)) = self.sketches.get_mut(at.sketch) else {
+            return false;
+        };
+        let Charged {
+            expires_at,
+            dropped,
+        } = owned.sketch.charge(at.print, quota, hits, now);
+        owned.expires_at = match owned.expires_at {
+            UNUSED => expires_at,
+            before => before.max(expires_at),
+        };
+        dropped
+    }
+
+    /// Whether nothing was ever charged to a sketch that was claimed.
+    pub(super) fn is_unused(&self, at: Shared) -> bool {
+        let owned = self.sketches.get(at.sketch).and_then(Option::as_ref);
+        owned.is_some_and(|owned| owned.expires_at == UNUSED)
+    }
+
+    /// Ends an unused sketch.
+    pub(super) fn release(&mut self, at: Shared) {
+        if self.is_unused(at) {
+            self.end(at.sketch);
         }
     }
 
-    /// Whether nothing was ever charged to a slot that was claimed.
-    pub(super) fn is_unused(&self, at: usize) -> bool {
-        self.slot(at).is_some_and(|slot| slot.expires_at == UNUSED)
-    }
-
-    /// Gives an unused slot back.
-    pub(super) fn release(&mut self, at: usize) {
-        if let Some(slot) = self.slots.get_mut(at) {
-            *slot = None;
-        }
-    }
-
-    /// Frees what has expired, and all memory once nothing is left. Tells whether it freed any.
+    /// Ends what has expired. Tells whether anything has.
     pub(super) fn sweep(&mut self, now: Timestamp) -> bool {
-        let mut freed = false;
-        for slot in &mut self.slots {
-            freed |= slot.take_if(|slot| slot.expires_at <= now).is_some();
+        let mut ended = false;
+        for at in 0..self.sketches.len() {
+            let owned = self.sketches.get(at).and_then(Option::as_ref);
+            if owned.is_some_and(|owned| owned.expires_at <= now) {
+                self.end(at);
+                ended = true;
+            }
         }
-        if self.slots.iter().all(Option::is_none) {
-            self.slots = Vec::new();
+        if self.sketches.iter().all(Option::is_none) {
+            self.sketches = Vec::new();
         }
-        freed
+        ended
     }
 
-    fn slot(&self, at: usize) -> Option<&Slot> {
-        self.slots.get(at)?.as_ref()
-    }
-
-    /// Positions of the slots of a key's set.
-    fn set(&self, print: Fingerprint) -> std::ops::Range<usize> {
-        // The low half of the hash chose the shard.
-        let hash = usize::try_from(print.place >> 32).unwrap_or(0);
-        let first = (hash & (self.sets - 1)) * WAYS;
-        first..first + WAYS
+    fn end(&mut self, at: usize) {
+        if let Some(owned) = self.sketches.get_mut(at).and_then(Option::take) {
+            self.bytes = self.bytes.saturating_sub(owned.sketch.bytes());
+        }
     }
 }
 
-/// When a slot expires that nothing was charged to yet: it is live, for the query that claimed it
+/// When a sketch expires that nothing was charged to yet: it is live, for the query that claimed it
 /// has not ended.
 const UNUSED: Timestamp = Timestamp::from_millis(u64::MAX);
 
-/// Slots of a set.
-const WAYS: usize = 8;
+/// A new sketch gets one part in so many of what is left.
+const SHARE: usize = 3;
+
+/// What the smallest shard has for its sketches.
+const LEAST_BYTES: usize = 4096;
+
+/// The size of the smallest sketch.
+const LEAST_SKETCH_BYTES: usize = 256;
 
 /// What a key takes in the table at least, with its share of the index.
 const KEY_BYTES: usize = size_of::<Entry>() + 8;
-
-/// What a set takes at most.
-const SET_BYTES: usize = WAYS * (size_of::<Option<Slot>>() + size_of::<SlidingWindow>());

@@ -6,6 +6,7 @@
 //!
 //! It knows nothing of the other checks of a query; `transaction` and `MemoryStore::decide` do.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,14 +14,15 @@ use std::sync::atomic::Ordering;
 use super::Seen;
 use super::fingerprint::Fingerprint;
 use super::logs::LogBudget;
-use super::overflow::Overflow;
+use super::overflow::{Overflow, Shared};
+use super::sketch::Sketch;
 use super::state::State;
 use super::stats::{Gauges, count};
 use super::table::{Removed, Table};
 use super::verdict::{Judgement, Moment};
 use crate::algorithm::{Counter, apply, comes_back, is_over, lands};
 use crate::clock::Timestamp;
-use crate::model::{Algorithm, Check, Hits, Quota, RuleId, Verdict};
+use crate::model::{Algorithm, Check, Hits, Quota, RuleId, SATURATED, Verdict};
 
 /// Where a check is counted. Good until the query ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,30 +31,31 @@ pub(super) enum Spot {
     Entry(usize),
     /// Nothing is counted for this key, and this check adds nothing.
     Fresh,
-    /// Nowhere before this time: the table is full, and so is the key's overflow set.
+    /// Nowhere before this time: the table is full, and so is the overflow.
     Refused(Timestamp),
-    /// A shared counter.
-    Slot(usize),
+    /// A share of its rule's sketch.
+    Shared(Shared),
 }
 
 impl Spot {
     /// Whether it names a state that two checks may share.
     pub(super) const fn is_stored(self) -> bool {
-        matches!(self, Self::Entry(_) | Self::Slot(_))
+        matches!(self, Self::Entry(_) | Self::Shared(_))
     }
 }
 
 /// What there is for a key.
 enum Found {
-    /// No counter of its own yet, but room for one, and a shared counter that may hold hits of
-    /// this key from when there was none.
-    Along(usize),
+    /// No counter of its own yet, but room for one, and a sketch that may hold hits of this key from
+    /// when there was none.
+    Along(Shared, State),
     /// A counter in use.
     Stored(Spot),
     /// No counter, but room in the table.
     Room,
-    /// No counter, no room; a shared counter that nobody uses.
-    Free(usize),
+    /// Neither a counter nor room; a sketch that holds nothing of it, if its rule has one, or else memory
+    /// for one.
+    Free(Option<Shared>),
     /// None of these before this time.
     Taken(Timestamp),
 }
@@ -152,18 +155,21 @@ impl Shard {
         match self.find(print, (check.rule, &check.quota), now) {
             Found::Stored(spot) => spot,
             Found::Taken(until) => Spot::Refused(until),
-            Found::Along(at) => match self.take_along(at, check, now) {
+            Found::Along(shared, state) => match take_along(&state, check, now) {
                 Some(state) => self.insert(print, check.rule, state),
-                None => Spot::Slot(at),
+                None => Spot::Shared(shared),
             },
+            Found::Free(Some(shared)) if !may_change(check, 0) => Spot::Shared(shared),
             Found::Room | Found::Free(_) if !may_change(check, 0) => Spot::Fresh,
             Found::Room => self.insert(print, check.rule, State::fresh(&check.quota, now)),
-            Found::Free(at) => {
-                if self.overflow.claim(at, check.rule, &check.quota) {
+            Found::Free(_) => {
+                let whose = (check.rule, &check.quota);
+                let (shared, dropped) = self.overflow.claim(print, whose, now);
+                if dropped {
                     self.forgot = self.forgot.max(now);
                 }
                 self.publish();
-                Spot::Slot(at)
+                Spot::Shared(shared)
             }
         }
     }
@@ -173,16 +179,20 @@ impl Shard {
         let (quota, hits, now) = (&check.quota, check.hits, moment.now);
         let (spot, mut state) = match self.find(print, (check.rule, &check.quota), now) {
             Found::Taken(until) => return moment.refuse(check, until),
-            Found::Along(at) => match (self.take_along(at, check, now), self.overflow.state(at)) {
+            Found::Along(shared, state) => match take_along(&state, check, now) {
                 // A new entry of its own.
-                (Some(own), _) => (Spot::Fresh, own),
-                (None, Some(shared)) => (Spot::Slot(at), shared.clone()),
-                (None, None) => (Spot::Fresh, State::fresh(quota, now)),
+                Some(own) => (Spot::Fresh, own),
+                None => (Spot::Shared(shared), state),
             },
-            Found::Free(at) if may_change(check, 0) => (Spot::Slot(at), Overflow::fresh(quota)),
+            Found::Free(shared) if shared.is_some() || may_change(check, 0) => {
+                let shared = shared.unwrap_or_else(|| self.overflow.next(print));
+                let state = self.overflow.state(shared, quota, now);
+                let state = state.unwrap_or_else(|| Sketch::empty(quota, now));
+                (Spot::Shared(shared), state)
+            }
             Found::Room | Found::Free(_) => (Spot::Fresh, State::fresh(quota, now)),
-            Found::Stored(spot) => match self.state(spot) {
-                Some(state) => (spot, state.clone()),
+            Found::Stored(spot) => match self.state(spot, quota, now) {
+                Some(state) => (spot, state.into_owned()),
                 None => (Spot::Fresh, State::fresh(quota, now)),
             },
         };
@@ -206,7 +216,7 @@ impl Shard {
     pub(super) fn is_over(&self, spot: Spot, check: &Check, now: Timestamp) -> bool {
         match spot {
             Spot::Refused(_) => !matches!(check.hits, Hits::Refund(_)),
-            Spot::Entry(_) | Spot::Fresh | Spot::Slot(_) => {
+            Spot::Entry(_) | Spot::Fresh | Spot::Shared(_) => {
                 is_over(&check.quota, check.hits, self.used(spot, check, now))
             }
         }
@@ -227,23 +237,23 @@ impl Shard {
             self.table.outlast(at, &check.quota, moment.now);
         }
         self.note(spot, over);
-        match (spot, self.state(spot)) {
-            (Spot::Refused(until), _) => moment.refuse(check, until),
-            (Spot::Entry(at), Some(state)) => {
-                let verdict = moment.tell(check, spot, state, judgement);
-                moment.extend_wait(verdict, check, state, || {
-                    let print = self.table.fingerprint(at);
-                    print.map_or(0, |print| {
-                        self.shared_counter_wait(print, check, judgement, moment)
-                    })
-                })
-            }
-            (_, Some(state)) => moment.tell(check, spot, state, judgement),
-            (_, None) => {
-                let fresh = State::fresh(&check.quota, moment.now);
-                moment.tell(check, spot, &fresh, judgement)
-            }
+        if let Spot::Refused(until) = spot {
+            return moment.refuse(check, until);
         }
+        if let Spot::Entry(at) = spot
+            && let Some(state) = self.table.state(at)
+        {
+            let verdict = moment.tell(check, spot, state, judgement);
+            return moment.extend_wait(verdict, check, state, || {
+                let print = self.table.fingerprint(at);
+                print.map_or(0, |print| {
+                    self.shared_counter_wait(print, check, judgement, moment)
+                })
+            });
+        }
+        let state = self.state(spot, &check.quota, moment.now);
+        let state = state.unwrap_or_else(|| Cow::Owned(State::fresh(&check.quota, moment.now)));
+        moment.tell(check, spot, &state, judgement)
     }
 
     /// Makes an entry of its own say that so many hits are counted; see
@@ -260,10 +270,14 @@ impl Shard {
             Found::Room if used > 0 => {
                 match self.insert(print, seen.rule, State::fresh(quota, now)) {
                     Spot::Entry(at) => at,
-                    Spot::Fresh | Spot::Refused(_) | Spot::Slot(_) => return,
+                    Spot::Fresh | Spot::Refused(_) | Spot::Shared(_) => return,
                 }
             }
-            Found::Along(_) | Found::Free(_) | Found::Room | Found::Stored(_) | Found::Taken(_) => {
+            Found::Along(..)
+            | Found::Free(_)
+            | Found::Room
+            | Found::Stored(_)
+            | Found::Taken(_) => {
                 return;
             }
         };
@@ -306,11 +320,7 @@ impl Shard {
             return;
         }
         let Some(entry) = self.table.find(print) else {
-            if self
-                .overflow
-                .find_live(print, (check.rule, quota), now)
-                .is_some()
-            {
+            if self.shared(print, (check.rule, quota), now).is_some() {
                 count(&self.gauges.overflow_refunds_ignored);
             }
             return;
@@ -334,21 +344,27 @@ impl Shard {
     pub(super) fn is_void(&self, spot: Spot, now: Timestamp) -> bool {
         match spot {
             Spot::Entry(at) => self.table.is_void(at, now),
-            Spot::Slot(at) => self.overflow.is_unused(at),
+            Spot::Shared(shared) => self.overflow.is_unused(shared),
             Spot::Fresh | Spot::Refused(_) => false,
         }
     }
 
-    pub(super) fn state(&self, spot: Spot) -> Option<&State> {
+    /// What is counted there, as this quota counts.
+    pub(super) fn state(
+        &self,
+        spot: Spot,
+        quota: &Quota,
+        now: Timestamp,
+    ) -> Option<Cow<'_, State>> {
         match spot {
-            Spot::Entry(at) => self.table.state(at),
-            Spot::Slot(at) => self.overflow.state(at),
+            Spot::Entry(at) => self.table.state(at).map(Cow::Borrowed),
+            Spot::Shared(shared) => self.overflow.state(shared, quota, now).map(Cow::Owned),
             Spot::Fresh | Spot::Refused(_) => None,
         }
     }
 
-    /// Forgets a key for which nothing is counted any more, or gives back a shared counter that
-    /// nothing was charged to. Positions change.
+    /// Forgets a key for which nothing is counted any more, or ends a sketch that nothing was charged
+    /// to. Positions change.
     pub(super) fn forget(&mut self, print: Fingerprint, spot: Spot, now: Timestamp) {
         match spot {
             Spot::Entry(at) => {
@@ -363,7 +379,10 @@ impl Shard {
                 self.logs.give_back(removed.log_members);
                 self.publish();
             }
-            Spot::Slot(at) => self.overflow.release(at),
+            Spot::Shared(shared) => {
+                self.overflow.release(shared);
+                self.publish();
+            }
             Spot::Fresh | Spot::Refused(_) => {}
         }
     }
@@ -373,8 +392,7 @@ impl Shard {
     pub(super) fn reset(&mut self, print: Fingerprint, check: &Check, now: Timestamp) -> bool {
         // Also beside an entry of its own: once that is gone, the key would take these along.
         if self
-            .overflow
-            .find_live(print, (check.rule, &check.quota), now)
+            .shared(print, (check.rule, &check.quota), now)
             .is_some()
         {
             return false;
@@ -385,7 +403,7 @@ impl Shard {
                 true
             }
             Found::Room | Found::Free(_) => true,
-            Found::Along(_) | Found::Taken(_) => false,
+            Found::Along(..) | Found::Taken(_) => false,
         }
     }
 
@@ -417,27 +435,34 @@ impl Shard {
             return Found::Stored(Spot::Entry(at));
         }
         let room = self.has_room(rule);
-        if let Some(at) = self.overflow.find_live(print, (rule, quota), now) {
+        if let Some((shared, state)) = self.shared(print, (rule, quota), now) {
             return match room {
-                true => Found::Along(at),
-                false => Found::Stored(Spot::Slot(at)),
+                true => Found::Along(shared, state),
+                false => Found::Stored(Spot::Shared(shared)),
             };
         }
         if room {
             return Found::Room;
         }
-        match self.overflow.find_free(print, (rule, quota), now) {
-            Ok(at) => Found::Free(at),
-            Err(until) => Found::Taken(until),
+        match self.overflow.find(print, (rule, quota)) {
+            Some(shared) => Found::Free(Some(shared)),
+            None => match self.overflow.has_room(now) {
+                Ok(()) => Found::Free(None),
+                Err(until) => Found::Taken(until),
+            },
         }
     }
 
-    /// What a key takes from a shared counter into an entry of its own; none if the check changes
-    /// nothing, for then it can as well be judged there.
-    fn take_along(&self, at: usize, check: &Check, now: Timestamp) -> Option<State> {
-        let shared = self.overflow.state(at)?;
-        may_change(check, shared.used(&check.quota, now))
-            .then(|| shared.taken_along(&check.quota, now))
+    /// What may have been charged to this key in its rule's sketch and still counts, and where.
+    fn shared(
+        &self,
+        print: Fingerprint,
+        (rule, quota): (RuleId, &Quota),
+        now: Timestamp,
+    ) -> Option<(Shared, State)> {
+        let shared = self.overflow.find(print, (rule, quota))?;
+        let state = self.overflow.state(shared, quota, now)?;
+        (state.used(quota, now) > 0).then_some((shared, state))
     }
 
     fn insert(&mut self, print: Fingerprint, rule: RuleId, state: State) -> Spot {
@@ -454,17 +479,21 @@ impl Shard {
     fn land(&mut self, spot: Spot, check: &Check, now: Timestamp) {
         let quota = &check.quota;
         match (spot, check.hits) {
-            (Spot::Slot(_) | Spot::Refused(_), Hits::Refund(_)) => {
+            (Spot::Shared(_) | Spot::Refused(_), Hits::Refund(_)) => {
                 count(&self.gauges.overflow_refunds_ignored);
             }
-            (Spot::Slot(at), hits) => self.overflow.update(at, |state| {
-                apply(state, quota, hits, now);
-                state.falls_to(quota, 0, now)
-            }),
+            (Spot::Shared(shared), Hits::Charge(hits)) => {
+                if self
+                    .overflow
+                    .charge(shared, quota, hits.min(SATURATED), now)
+                {
+                    self.forgot = self.forgot.max(now);
+                }
+            }
             // Nothing to give back.
             (Spot::Entry(_), Hits::Refund(_)) if self.used(spot, check, now) == 0 => {}
             (Spot::Entry(at), hits) => self.change(at, quota, hits, now),
-            (Spot::Fresh | Spot::Refused(_), _) => {}
+            (Spot::Shared(_), Hits::Peek) | (Spot::Fresh | Spot::Refused(_), _) => {}
         }
     }
 
@@ -490,19 +519,18 @@ impl Shard {
         judgement: Judgement,
         moment: Moment,
     ) -> u64 {
-        let live = self
-            .overflow
-            .find_live(print, (check.rule, &check.quota), moment.now);
-        let Some((at, state)) = live.and_then(|at| Some((at, self.overflow.state(at)?))) else {
-            return 0;
-        };
-        let verdict = moment.tell(check, Spot::Slot(at), state, judgement);
-        verdict.reset_millis
+        match self.shared(print, (check.rule, &check.quota), moment.now) {
+            Some((shared, state)) => {
+                let verdict = moment.tell(check, Spot::Shared(shared), &state, judgement);
+                verdict.reset_millis
+            }
+            None => 0,
+        }
     }
 
     /// Counts a verdict that the table had no room for.
     fn note(&self, spot: Spot, over: bool) {
-        if matches!(spot, Spot::Slot(_) | Spot::Refused(_)) {
+        if matches!(spot, Spot::Shared(_) | Spot::Refused(_)) {
             count(&self.gauges.overflow_decisions);
         }
         if over && matches!(spot, Spot::Refused(_)) {
@@ -511,7 +539,11 @@ impl Shard {
     }
 
     fn used(&self, spot: Spot, check: &Check, now: Timestamp) -> u64 {
-        self.state(spot)
+        if let Spot::Entry(at) = spot {
+            let state = self.table.state(at);
+            return state.map_or(0, |state| state.used(&check.quota, now));
+        }
+        self.state(spot, &check.quota, now)
             .map_or(0, |state| state.used(&check.quota, now))
     }
 
@@ -522,6 +554,12 @@ impl Shard {
     }
 }
 
+/// What a key takes from its rule's sketch into an entry of its own; none if the check changes nothing,
+/// for then it can as well be judged there.
+fn take_along(shared: &State, check: &Check, now: Timestamp) -> Option<State> {
+    may_change(check, shared.used(&check.quota, now)).then(|| shared.taken_along(&check.quota, now))
+}
+
 /// Whether the check would leave something behind where so many hits are counted.
 fn may_change(check: &Check, used: u64) -> bool {
     let over = is_over(&check.quota, check.hits, used);
@@ -530,7 +568,7 @@ fn may_change(check: &Check, used: u64) -> bool {
 
 /// A shared counter gives nothing back: the hits may be another key's.
 pub(super) const fn is_ignored(spot: Spot, hits: Hits) -> bool {
-    matches!((spot, hits), (Spot::Slot(_), Hits::Refund(_)))
+    matches!((spot, hits), (Spot::Shared(_), Hits::Refund(_)))
 }
 
 /// A rule may have so many times as many keys as there is room for; see the thresholds of

@@ -19,6 +19,16 @@ pub(super) struct SharedBucket {
 }
 
 impl SharedBucket {
+    /// One that is full at this time, in [`TICKS`] of a millisecond.
+    pub(super) const fn full_at(ticks: u64) -> Self {
+        Self { full_at: ticks }
+    }
+
+    /// When it is full, in [`TICKS`] of a millisecond.
+    pub(super) const fn ticks_when_full(self) -> u64 {
+        self.full_at
+    }
+
     /// Ticks until it is full.
     fn missing(self, now: Timestamp) -> u64 {
         self.full_at.saturating_sub(ticks(now))

@@ -132,7 +132,7 @@ impl<'a> Transaction<'a> {
             if trial.is_none()
                 && place.spot.is_stored()
                 && rest.iter().any(|later| later.place == place)
-                && let Some(state) = shard.state(place.spot)
+                && let Some(state) = shard.state(place.spot, &check.quota, now)
             {
                 trial = Some(trials.len());
                 trials.push((place, state.trial(&check.quota, now)));

@@ -46,7 +46,7 @@ impl Moment {
             },
             source: match spot {
                 Spot::Entry(_) | Spot::Fresh => Source::Memory,
-                Spot::Refused(_) | Spot::Slot(_) => Source::Overflow,
+                Spot::Refused(_) | Spot::Shared(_) => Source::Overflow,
             },
             ..verdict
         }

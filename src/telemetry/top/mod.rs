@@ -39,6 +39,18 @@ pub struct TopKeys {
     pub seconds: u64,
     /// The keys, that which did so most often first.
     pub keys: Vec<TopKey>,
+    /// The rules that had more keys than there is room for, in the same time, by name. Of the domain and
+    /// the rule that were asked for.
+    pub overflowing: Vec<RuleName>,
+}
+
+/// A rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RuleName {
+    /// Its domain.
+    pub domain: Arc<str>,
+    /// Its path.
+    pub rule: Arc<str>,
 }
 
 /// A key that exceeded its limit.
@@ -62,13 +74,15 @@ impl Telemetry {
     #[must_use]
     pub fn top(&self, asked: TopAsked<'_>) -> TopKeys {
         let now = self.clock.now();
+        let wanted = |asked: Option<&str>, is: &str| asked.is_none_or(|asked| asked == is);
+        let is_wanted =
+            |domain: &str, rule: &str| wanted(asked.domain, domain) && wanted(asked.rule, rule);
         let mut keys = Vec::new();
         for row in self.top.rows(now) {
             let Some((domain, rule)) = self.state.decisions.name(row) else {
                 continue;
             };
-            let wanted = |asked: Option<&str>, is: &str| asked.is_none_or(|asked| asked == is);
-            if !wanted(asked.domain, &domain) || !wanted(asked.rule, &rule) {
+            if !is_wanted(&domain, &rule) {
                 continue;
             }
             let merged = self.top.merged(row, now).keys();
@@ -82,7 +96,14 @@ impl Telemetry {
             sort(&mut keys);
             keys.truncate(asked.limit);
         }
+        let overflowing = self.overflowing.rows(now);
+        let mut overflowing: Vec<RuleName> = overflowing
+            .filter_map(|row| self.rule_of(row))
+            .filter(|name| is_wanted(&name.domain, &name.rule))
+            .collect();
+        overflowing.sort_unstable();
         TopKeys {
+            overflowing,
             seconds: 60_u64.saturating_add(now.as_millis() % GENERATION / 1_000),
             keys,
         }

@@ -23,6 +23,46 @@ fn deny(telemetry: &Telemetry, meter: u32, key: &str) {
     });
 }
 
+#[test]
+fn rules_with_more_keys_than_room_are_told_by_domain_and_rule() {
+    let (telemetry, clock) = telemetry();
+    let (user, path) = (
+        telemetry.rule("shop", "user"),
+        telemetry.rule("web", "path"),
+    );
+    for (meter, by) in [(user, DecidedBy::Overflow), (path, DecidedBy::Memory)] {
+        telemetry.decided(Decided {
+            meter,
+            label: None,
+            outcome: Outcome::Allowed,
+            by,
+            near_limit: 0,
+            exceeded: None,
+        });
+    }
+    let name = RuleName {
+        domain: "shop".into(),
+        rule: "user".into(),
+    };
+    let told = |domain| {
+        let asked = TopAsked {
+            domain,
+            ..TopAsked::default()
+        };
+        telemetry.top(asked).overflowing
+    };
+    assert_eq!(told(None), std::slice::from_ref(&name));
+    assert_eq!(
+        (told(Some("web")), told(Some("shop"))),
+        (vec![], vec![name.clone()])
+    );
+    assert_eq!(telemetry.newly_overflowing(), [name]);
+    assert_eq!(telemetry.newly_overflowing(), []);
+    assert_eq!(telemetry.counts().overflowed, 1);
+    clock.set(NOON + 120_000);
+    assert_eq!(told(None), []);
+}
+
 /// Keys and how often, all of them.
 fn top(telemetry: &Telemetry) -> Vec<(String, u64)> {
     let asked = TopAsked {

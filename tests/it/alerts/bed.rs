@@ -35,6 +35,11 @@ impl Bed {
         Self::start("", alerts).await
     }
 
+    /// The same with room for so many keys.
+    pub(super) async fn with_max_keys(keys: u32, alerts: &str) -> Self {
+        Self::start(&format!("store: {{memory: {{max_keys: {keys}}}}}"), alerts).await
+    }
+
     /// One that counts in the Redis at `url`, with more settings and these `alerts`.
     pub(super) async fn with_redis(url: &str, settings: &str, alerts: &str) -> Self {
         let settings = format!("store: {{kind: redis, redis: {{url: \"{url}\"}}}}\n{settings}");

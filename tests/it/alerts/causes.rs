@@ -196,6 +196,27 @@ async fn requests_for_a_domain_that_no_policy_has_alarm_where_that_is_wanted() {
 }
 
 #[tokio::test]
+async fn a_rule_with_more_keys_than_there_is_room_for_alarms_and_is_named() {
+    let bed = Bed::with_max_keys(8, "window: 2s, keep_firing_for: 1s").await;
+    let mut client = bed.harness.client().await;
+    for user in 0..10 {
+        client.code("shop", &[("user", &user.to_string())]).await;
+    }
+    assert!(bed.until_fires("keys_full").await >= 1.0);
+    let standing = bed.standing("keys_full").await;
+    assert_eq!(standing["alertname"], "TollgateKeysFull");
+    assert_eq!(standing["severity"], "warning");
+    let (_, top) = bed.harness.admin("/top").await;
+    let top: Value = serde_json::from_str(&top).unwrap();
+    assert_eq!(
+        top["overflowing"],
+        serde_json::json!([{ "domain": "shop", "rule": "user" }])
+    );
+    bed.until_resolved("keys_full").await;
+    assert_eq!(bed.times_fired("keys_full").await, 1);
+}
+
+#[tokio::test]
 async fn a_threshold_counts_from_the_reload_that_changes_it() {
     let quick = format!("{QUICK}, error_rate: off");
     let bed = Bed::in_memory(&quick).await;

@@ -85,6 +85,7 @@ fn the_rules_alarm_above_the_thresholds_of_the_settings() {
         ("response_time", wait("response_time")),
         ("batch_failures", share("batch_failures")),
         ("redis_latency", wait("redis_latency")),
+        ("keys_full", count("keys_full")),
     ] {
         let expr = rule(alert).and_then(|rule| rule["expr"].as_str());
         let above = expr.and_then(|expr| expr.rsplit_once(" > "));

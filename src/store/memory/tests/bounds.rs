@@ -141,7 +141,7 @@ fn newcomers_that_keep_coming_leave_the_shared_counters_once_there_is_room() {
             assert_eq!(ask(&store, &newcomer(n), n).source, Source::Overflow);
         }
         ask(&store, &first(Hits::Refund(1)), 100);
-        // One at a time, each gone before the next, and never a pause in which a slot could end.
+        // One at a time, each gone before the next, and never a pause in which a sketch could end.
         let mut left = None;
         for n in 100..1_000 {
             let now = (n - 99) * 60_000;
@@ -157,7 +157,7 @@ fn newcomers_that_keep_coming_leave_the_shared_counters_once_there_is_room() {
             };
             ask(&store, &refund, now);
         }
-        // The charges at the beginning are all that the slot ever held.
+        // The charges at the beginning are all that the sketch ever held.
         assert!(left.is_some_and(|now| now <= 3 * HOUR), "{algorithm}");
     }
 }
@@ -168,10 +168,13 @@ fn a_wait_lasts_until_the_shared_counter_of_the_key_has_room_too() {
         let rule = quota(algorithm, 6, (7, Unit::Second), DeniedHits::Free);
         let store = store(1);
         let own = |hits| check("own", rule, Hits::Charge(hits));
-        assert!(!ask(&store, &own(5), 0).over);
-        // The table is full; its only set of shared counters is everybody's.
-        let shared = ask(&store, &check("other", rule, Hits::Charge(5)), 700);
-        assert_eq!(shared.source, Source::Overflow);
+        let first = |hits| check("first", fixed(1), hits);
+        ask(&store, &first(Hits::Charge(1)), 0);
+        assert_eq!(ask(&store, &own(5), 0).source, Source::Overflow);
+        // Room again: the key has an entry of its own, and the sketch still holds its hits.
+        ask(&store, &first(Hits::Refund(1)), 0);
+        let along = ask(&store, &own(1), 100);
+        assert_eq!((along.over, along.source), (false, Source::Memory));
         let denied = ask(&store, &own(2), 700);
         assert_eq!((denied.over, denied.source), (true, Source::Memory));
         assert_eq!(denied, store.inspect(&own(2), at(700)), "{algorithm}");
@@ -196,7 +199,7 @@ fn a_slow_bucket_does_not_stop_one_that_refills_every_second() {
 }
 
 #[test]
-fn a_refusal_within_a_query_that_took_every_slot_tells_a_finite_wait() {
+fn a_refusal_within_a_query_that_took_all_memory_tells_a_finite_wait() {
     let store = store(1);
     ask(&store, &check("first", fixed(1), Hits::Charge(1)), 0);
     let checks: Vec<_> = (1..=9)
@@ -213,7 +216,7 @@ fn a_refusal_within_a_query_that_took_every_slot_tells_a_finite_wait() {
 }
 
 #[test]
-fn newcomers_share_a_counter_and_cannot_empty_it() {
+fn a_newcomer_cannot_empty_its_share_of_a_sketch() {
     for algorithm in Algorithm::ALL {
         let store = store(1);
         ask(&store, &check("first", fixed(1), Hits::Charge(1)), 0);
@@ -224,14 +227,18 @@ fn newcomers_share_a_counter_and_cannot_empty_it() {
         let refund = ask(&store, &refund, 0);
         assert_eq!((refund.over, refund.counted), (false, 2), "{algorithm}");
         assert_eq!(store.stats().overflow_refunds_ignored, 1);
+        let again = store.inspect(&charge("one"), at(0));
+        assert_eq!(again, ask(&store, &charge("one"), 0));
+        assert!(again.over, "{algorithm}");
+        assert_eq!(again.source, Source::Overflow);
+        // It tells the truth about when it passes.
+        let then = again.reset_millis;
+        assert!(store.inspect(&charge("one"), at(then - 1)).over);
+        assert!(!store.inspect(&charge("one"), at(then)).over);
+        // Next to nobody else is in a sketch of some hundred cells.
         let two = store.inspect(&charge("two"), at(0));
         assert_eq!(two, ask(&store, &charge("two"), 0));
-        assert!(two.over, "{algorithm}");
-        assert_eq!(two.source, Source::Overflow);
-        // It tells the truth about when it passes.
-        let then = two.reset_millis;
-        assert!(store.inspect(&charge("two"), at(then - 1)).over);
-        assert!(!store.inspect(&charge("two"), at(then)).over);
+        assert_eq!((two.over, two.counted), (false, 2), "{algorithm}");
     }
 }
 
@@ -272,16 +279,16 @@ fn without_a_free_shared_counter_the_answer_is_over() {
         );
         check("u", quota, Hits::Charge(1))
     };
-    // Eight kinds fill the only set.
-    for multiplier in 1..=8 {
-        assert!(!ask(&store, &window(multiplier), 0).over);
-    }
-    let ninth = ask(&store, &window(9), 0);
-    assert!(ninth.over && !ninth.never);
-    assert_eq!(store.inspect(&window(9), at(0)), ninth);
+    // Each kind has a sketch of its own.
+    let (kinds, refused) = (1..20)
+        .map(|hours| (hours, ask(&store, &window(hours), 0)))
+        .find(|(_, verdict)| verdict.over)
+        .unwrap();
+    assert!(kinds > 5 && !refused.never, "{kinds}: {refused:?}");
+    assert_eq!(store.inspect(&window(kinds), at(0)), refused);
     assert_eq!(store.stats().overflow_refused, 1);
-    assert_eq!(ninth.reset_millis, HOUR);
-    assert!(!ask(&store, &window(9), HOUR).over);
+    assert_eq!(refused.reset_millis, HOUR);
+    assert!(!ask(&store, &window(kinds), HOUR).over);
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod behaviour;
 mod bounds;
 mod forget;
 mod naive;
+mod overflow;
 mod properties;
 mod threads;
 
