@@ -26,8 +26,9 @@ impl AllowedHosts {
     /// Allows these names; one that starts with a dot, the names below it and itself; `*`, all.
     #[must_use]
     pub fn new(names: impl IntoIterator<Item = String>) -> Self {
-        let lowercase = |name: String| name.to_ascii_lowercase();
-        Self(names.into_iter().map(lowercase).collect())
+        // A dot at the end only says that the name is complete.
+        let plain = |name: String| name.trim_end_matches('.').to_ascii_lowercase();
+        Self(names.into_iter().map(plain).collect())
     }
 
     /// Whether a `Host` is served: a name or address, with or without a port.
@@ -94,7 +95,7 @@ mod tests {
 
     #[test]
     fn addresses_localhost_and_configured_names_are_served() {
-        let hosts = AllowedHosts::new(["Tollgate-Admin".into(), ".svc.cluster.local".into()]);
+        let hosts = AllowedHosts::new(["Tollgate-Admin".into(), ".svc.cluster.local.".into()]);
         for served in [
             "127.0.0.1:6070",
             "10.1.2.3",

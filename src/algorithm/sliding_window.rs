@@ -59,6 +59,20 @@ impl SlidingWindow {
         window
     }
 
+    /// The same, of which nothing was charged after `latest`: the hits of the newest half of a window
+    /// count from then on, and not from the end of their half.
+    pub(crate) fn as_of(self, quota: &Quota, latest: Timestamp) -> Self {
+        let mut window = self;
+        let cell = div(latest.as_millis(), Self::cell_millis(quota));
+        if cell < self.newest && div(cell, CELLS_PER_HALF) == div(self.newest, CELLS_PER_HALF) {
+            let hits = window.cell(self.newest);
+            window.set(self.newest, 0);
+            window.newest = cell;
+            window.set(cell, hits);
+        }
+        window
+    }
+
     fn cell_millis(quota: &Quota) -> u64 {
         div(quota.window().millis(), CELLS_PER_WINDOW)
     }

@@ -59,7 +59,7 @@ pub enum DecidedBy {
     Local,
     /// A counter of this key alone, in memory.
     Memory,
-    /// A counter that new keys share since the table is full.
+    /// A counter that new keys share since the table has no room for more of their rule.
     Overflow,
     /// Nobody: another rule of the request took its place.
     Replaced,

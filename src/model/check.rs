@@ -106,7 +106,7 @@ pub enum Source {
     Local,
     /// A counter of this key alone, in memory.
     Memory,
-    /// A counter that new keys share since the table is full; it may over-count.
+    /// A counter that new keys share since the table has no room for more of their rule; it may over-count.
     Overflow,
     /// A counter of this key alone, in the store that all replicas share.
     Store,

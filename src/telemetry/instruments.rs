@@ -256,7 +256,7 @@ pub(super) const QUEUE_LENGTH: Instrument = Instrument {
 pub(super) const QUEUE_LIMIT: Instrument = Instrument {
     name: "tollgate.queue.limit",
     unit: "{query}",
-    help: "Queries that may wait to be sent to a shared store: queue.max_size for each of its nodes, rounded up to the same for each core",
+    help: "Queries that may wait to be sent to a shared store: queue.max_size, on all cores together",
     kind: Kind::Gauge,
     attributes: &["store"],
 };
@@ -382,7 +382,7 @@ pub(super) const STORE_LOG_OVERFLOWS: Instrument = Instrument {
 pub(super) const STORE_OVERFLOW_DECISIONS: Instrument = Instrument {
     name: "tollgate.store.overflow.decisions",
     unit: "{decision}",
-    help: "Checks that were decided by shared counters, since the table of keys was full",
+    help: "Checks that were decided by shared counters, since the table had no room for more keys of their rule",
     kind: Kind::Counter,
     attributes: &[],
 };
@@ -396,7 +396,7 @@ pub(super) const STORE_OVERFLOW_REFUNDS: Instrument = Instrument {
 pub(super) const STORE_OVERFLOW_REFUSED: Instrument = Instrument {
     name: "tollgate.store.overflow.refused",
     unit: "{decision}",
-    help: "Checks denied since the table was full and not even a shared counter was free",
+    help: "Checks denied since the table had no room for more keys of their rule, and none for a shared counter",
     kind: Kind::Counter,
     attributes: &[],
 };

@@ -393,7 +393,7 @@ pub struct Readings {
     pub key_limit: u64,
     /// Keys removed since nothing in them counted any more, ever.
     pub expired: u64,
-    /// Checks decided by shared counters since the table was full, ever.
+    /// Checks decided by shared counters since the table had no room for more keys of their rule, ever.
     pub overflow_decisions: u64,
     /// Refunds ignored since their key shares a counter, ever.
     pub overflow_refunds: u64,

@@ -29,8 +29,8 @@ impl Overflowing {
             return;
         };
         let minute = minute(now);
-        if last.load(Ordering::Relaxed) != minute
-            && last.swap(minute, Ordering::Relaxed).saturating_add(1) < minute
+        if last.load(Ordering::Relaxed) < minute
+            && last.fetch_max(minute, Ordering::Relaxed).saturating_add(1) < minute
         {
             self.new.lock().push(row);
         }
@@ -85,6 +85,7 @@ mod tests {
         assert_eq!(rules.take_new(), [1, 2]);
         // A clock that steps back says nothing new.
         rules.note(2, at(3));
+        rules.note(2, at(14));
         assert!(rules.take_new().is_empty());
     }
 }

@@ -12,7 +12,7 @@ use crate::model::Key;
 /// look for such a pair without the process's secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Fingerprint {
-    /// Chooses the shard and the overflow set.
+    /// Chooses the shard.
     pub(super) place: u64,
     /// Chooses the place in the shard's table.
     pub(super) table: u64,

@@ -4,8 +4,9 @@
 //! keys of another. A key always finds what it was charged there, and keys that share cells are counted
 //! together where they do: too much, never too little.
 //!
-//! A sketch gets a part of the memory that is left for them, so there are many before none is left. It
-//! ends once everything charged to it has stopped counting, not before. It is charged only while the
+//! A sketch gets a third of the memory that is left for them: in a shard of 4,096 keys there are 14
+//! before none is left, and new keys of a further rule are denied. A sketch ends once everything
+//! charged to it has stopped counting, not before. It is charged only while the
 //! table has no room: after that a key takes what it may have been charged there along into an entry of
 //! its own ([`State::taken_along`](super::state::State::taken_along)), so sketches run dry, however many
 //! new keys keep coming.
@@ -31,6 +32,8 @@ struct Owned {
     kind: Kind,
     /// From then on nothing charged to it counts.
     expires_at: Timestamp,
+    /// The memory that it was given, of which its cells leave a part.
+    bytes: usize,
     sketch: Sketch,
 }
 
@@ -59,14 +62,20 @@ impl Overflow {
         self.bytes + self.sketches.capacity() * size_of::<Option<Owned>>()
     }
 
-    /// The key's share of its rule's sketch, if there is one.
+    /// The key's share of its rule's sketch, if there is one that has not expired.
     pub(super) fn find(
         &self,
         print: Fingerprint,
         (rule, quota): (RuleId, &Quota),
+        now: Timestamp,
     ) -> Option<Shared> {
+        // As a rule there are none, and each denial asks.
+        if self.sketches.is_empty() {
+            return None;
+        }
         let kind = Kind::of(quota);
-        let is_its = |owned: &Owned| owned.rule == rule && owned.kind == kind;
+        let is_its =
+            |owned: &Owned| owned.rule == rule && owned.kind == kind && owned.expires_at > now;
         let mut sketches = self.sketches.iter();
         let sketch = sketches.position(|owned| owned.as_ref().is_some_and(is_its))?;
         Some(Shared { sketch, print })
@@ -79,7 +88,7 @@ impl Overflow {
         for owned in self.sketches.iter().flatten() {
             match owned.expires_at > now {
                 true => until = until.min(owned.expires_at),
-                false => free += owned.sketch.bytes(),
+                false => free += owned.bytes,
             }
         }
         match free >= LEAST_SKETCH_BYTES {
@@ -96,19 +105,14 @@ impl Overflow {
         (rule, quota): (RuleId, &Quota),
         now: Timestamp,
     ) -> (Shared, bool) {
-        if let Some(shared) = self.find(print, (rule, quota)) {
-            // Another check of the query may look for memory before this one is charged.
-            if let Some(Some(owned)) = self.sketches.get_mut(shared.sketch)
-                && owned.expires_at <= now
-            {
-                owned.expires_at = UNUSED;
-            }
+        if let Some(shared) = self.find(print, (rule, quota), now) {
             return (shared, false);
         }
         let dropped = self.sweep(now);
         let (kind, free) = (Kind::of(quota), self.most.saturating_sub(self.bytes));
-        let sketch = Sketch::new(quota, (free / SHARE).max(LEAST_SKETCH_BYTES));
-        self.bytes += sketch.bytes();
+        let bytes = (free / SHARE).max(LEAST_SKETCH_BYTES);
+        let sketch = Sketch::new(kind, bytes);
+        self.bytes += bytes;
         let at = self.sketches.iter().position(Option::is_none);
         let at = at.unwrap_or_else(|| {
             self.sketches.push(None);
@@ -119,6 +123,7 @@ impl Overflow {
                 rule,
                 kind,
                 expires_at: UNUSED,
+                bytes,
                 sketch,
             });
         }
@@ -137,6 +142,12 @@ impl Overflow {
     pub(super) fn state(&self, at: Shared, quota: &Quota, now: Timestamp) -> Option<State> {
         let owned = self.sketches.get(at.sketch)?.as_ref()?;
         Some(owned.sketch.state(at.print, quota, now))
+    }
+
+    /// The latest time of a charge to a sketch.
+    pub(super) fn latest(&self, at: Shared) -> Timestamp {
+        let owned = self.sketches.get(at.sketch).and_then(Option::as_ref);
+        owned.map_or_else(Timestamp::default, |owned| owned.sketch.latest())
     }
 
     /// Charges a key. Tells whether counts of other keys were dropped, since their windows are over.
@@ -186,7 +197,7 @@ impl Overflow {
 
     fn end(&mut self, at: usize) {
         if let Some(owned) = self.sketches.get_mut(at).and_then(Option::take) {
-            self.bytes = self.bytes.saturating_sub(owned.sketch.bytes());
+            self.bytes = self.bytes.saturating_sub(owned.bytes);
         }
     }
 }

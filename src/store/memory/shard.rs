@@ -155,7 +155,7 @@ impl Shard {
         match self.find(print, (check.rule, &check.quota), now) {
             Found::Stored(spot) => spot,
             Found::Taken(until) => Spot::Refused(until),
-            Found::Along(shared, state) => match take_along(&state, check, now) {
+            Found::Along(shared, state) => match self.take_along(shared, &state, check, now) {
                 Some(state) => self.insert(print, check.rule, state),
                 None => Spot::Shared(shared),
             },
@@ -179,7 +179,7 @@ impl Shard {
         let (quota, hits, now) = (&check.quota, check.hits, moment.now);
         let (spot, mut state) = match self.find(print, (check.rule, &check.quota), now) {
             Found::Taken(until) => return moment.refuse(check, until),
-            Found::Along(shared, state) => match take_along(&state, check, now) {
+            Found::Along(shared, state) => match self.take_along(shared, &state, check, now) {
                 // A new entry of its own.
                 Some(own) => (Spot::Fresh, own),
                 None => (Spot::Shared(shared), state),
@@ -444,7 +444,7 @@ impl Shard {
         if room {
             return Found::Room;
         }
-        match self.overflow.find(print, (rule, quota)) {
+        match self.overflow.find(print, (rule, quota), now) {
             Some(shared) => Found::Free(Some(shared)),
             None => match self.overflow.has_room(now) {
                 Ok(()) => Found::Free(None),
@@ -460,9 +460,23 @@ impl Shard {
         (rule, quota): (RuleId, &Quota),
         now: Timestamp,
     ) -> Option<(Shared, State)> {
-        let shared = self.overflow.find(print, (rule, quota))?;
+        let shared = self.overflow.find(print, (rule, quota), now)?;
         let state = self.overflow.state(shared, quota, now)?;
         (state.used(quota, now) > 0).then_some((shared, state))
+    }
+
+    /// What a key takes from its rule's sketch into an entry of its own; none if the check changes
+    /// nothing, for then it can as well be judged there.
+    fn take_along(
+        &self,
+        shared: Shared,
+        state: &State,
+        check: &Check,
+        now: Timestamp,
+    ) -> Option<State> {
+        let quota = &check.quota;
+        let latest = self.overflow.latest(shared);
+        may_change(check, state.used(quota, now)).then(|| state.taken_along(quota, latest, now))
     }
 
     fn insert(&mut self, print: Fingerprint, rule: RuleId, state: State) -> Spot {
@@ -479,6 +493,8 @@ impl Shard {
     fn land(&mut self, spot: Spot, check: &Check, now: Timestamp) {
         let quota = &check.quota;
         match (spot, check.hits) {
+            // Nothing to give back.
+            (Spot::Shared(_), Hits::Refund(_)) if self.used(spot, check, now) == 0 => {}
             (Spot::Shared(_) | Spot::Refused(_), Hits::Refund(_)) => {
                 count(&self.gauges.overflow_refunds_ignored);
             }
@@ -552,12 +568,6 @@ impl Shard {
         self.gauges.live.store(self.table.len(), Ordering::Relaxed);
         self.gauges.bytes.store(bytes, Ordering::Relaxed);
     }
-}
-
-/// What a key takes from its rule's sketch into an entry of its own; none if the check changes nothing,
-/// for then it can as well be judged there.
-fn take_along(shared: &State, check: &Check, now: Timestamp) -> Option<State> {
-    may_change(check, shared.used(&check.quota, now)).then(|| shared.taken_along(&check.quota, now))
 }
 
 /// Whether the check would leave something behind where so many hits are counted.

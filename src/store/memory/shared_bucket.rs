@@ -1,4 +1,4 @@
-//! A bucket that keys of different rules may share without any of them gaining by it.
+//! A bucket that keys of a rule may share, also at different rates, without any of them gaining by it.
 
 use crate::algorithm::{Counter, LONGEST_WAIT_MILLIS};
 use crate::clock::Timestamp;

@@ -12,9 +12,8 @@
 //! - token buckets of the same window: the time of a [`SharedBucket`], raised in the same way. A key's
 //!   own time lies in none of its cells later than in the sketch.
 //! - sliding windows and logs: the hits of each half of a window, for the last three halves. Any two
-//!   charges within a window lie in two or three of them. A charge adds to all of its cells: the sum
-//!   over the halves may be least in a row whose newest cell is not, so raising only the least would
-//!   count too little once the oldest half has passed.
+//!   charges within a window lie in two or three of them. Each half is a sketch by itself: the least of
+//!   its cells is never too little, and is what a charge raises.
 
 use super::fingerprint::Fingerprint;
 use super::shared_bucket::SharedBucket;
@@ -50,7 +49,9 @@ impl Kind {
 pub(super) struct Sketch {
     cells: Cells,
     /// Cells in each row.
-    width: usize,
+    columns: usize,
+    /// When it was charged last; a thread's clock may be a little behind that.
+    latest: Timestamp,
 }
 
 /// Row after row.
@@ -59,10 +60,12 @@ enum Cells {
     /// [`SharedBucket`]s.
     Bucket(Box<[u64]>),
     /// Hits of the window with this number.
-    Fixed { window: u64, hits: Counts },
-    /// Hits of the half windows up to the one with this number: [`HALVES`] for each cell, each at its
-    /// number modulo that.
-    Sliding { half: u64, hits: Counts },
+    Fixed { window: u64, hits: Box<[u32]> },
+    /// Hits of the half windows up to the one with this number, each at its number modulo [`HALVES`].
+    Sliding {
+        half: u64,
+        hits: Box<[[u32; HALVES]]>,
+    },
 }
 
 /// What became of a charge.
@@ -76,26 +79,29 @@ pub(super) struct Charged {
 
 impl Sketch {
     /// An empty one that takes about so many bytes.
-    pub(super) fn new(quota: &Quota, bytes: usize) -> Self {
-        let width = |cell: usize| (bytes / ROWS / cell).max(1);
-        let cell = Counts::cell_bytes(quota);
-        let (width, cells) = match Kind::of(quota) {
+    pub(super) fn new(kind: Kind, bytes: usize) -> Self {
+        let columns = |cell: usize| (bytes / ROWS / cell).max(1);
+        let (columns, cells) = match kind {
             Kind::Bucket(_) => {
-                let width = width(size_of::<u64>());
-                (width, Cells::Bucket(vec![0; width * ROWS].into()))
+                let columns = columns(size_of::<u64>());
+                (columns, Cells::Bucket(vec![0; columns * ROWS].into()))
             }
             Kind::Fixed(_) => {
-                let width = width(cell);
-                let hits = Counts::new(quota, width * ROWS);
-                (width, Cells::Fixed { window: 0, hits })
+                let columns = columns(size_of::<u32>());
+                let hits = vec![0; columns * ROWS].into();
+                (columns, Cells::Fixed { window: 0, hits })
             }
             Kind::Sliding(_) => {
-                let width = width(cell * HALVES);
-                let hits = Counts::new(quota, width * ROWS * HALVES);
-                (width, Cells::Sliding { half: 0, hits })
+                let columns = columns(size_of::<[u32; HALVES]>());
+                let hits = vec![[0; HALVES]; columns * ROWS].into();
+                (columns, Cells::Sliding { half: 0, hits })
             }
         };
-        Self { cells, width }
+        Self {
+            cells,
+            columns,
+            latest: Timestamp::default(),
+        }
     }
 
     /// What an empty one says of any key.
@@ -112,28 +118,23 @@ impl Sketch {
 
     /// What is counted for a key, and maybe more: a copy, to be looked at or to try charges on.
     pub(super) fn state(&self, print: Fingerprint, quota: &Quota, now: Timestamp) -> State {
-        let places = self.places(print);
+        let key = self.cells_of(print);
         match &self.cells {
             Cells::Bucket(full_at) => {
-                let least = places.map(|at| full_at.get(at).copied().unwrap_or(u64::MAX));
-                let least = least.into_iter().min().unwrap_or(u64::MAX);
-                State::SharedBucket(SharedBucket::full_at(least))
+                let full_at = key.map(|at| full_at.get(at).copied().unwrap_or(u64::MAX));
+                State::SharedBucket(SharedBucket::full_at(least(full_at)))
             }
             Cells::Fixed { window, hits } => {
-                let least = places.map(|at| hits.get(at)).into_iter().min();
-                State::Fixed(FixedWindow::of(*window, least.unwrap_or(SATURATED)))
+                let hits = key.map(|at| hits.get(at).copied().unwrap_or(u32::MAX));
+                State::Fixed(FixedWindow::of(*window, widened(least(hits))))
             }
             Cells::Sliding { half, hits } => {
                 let newest = (*half).max(SlidingWindow::half_at(quota, now));
-                let rows = places.map(|at| {
-                    [0, 1, 2].map(|before| match newest.checked_sub(before) {
-                        Some(number) if number <= *half => hits.get(place(at, number)),
-                        Some(_) | None => 0,
-                    })
+                let hits = [0, 1, 2].map(|before| match newest.checked_sub(before) {
+                    Some(number) if number <= *half => widened(least_of_half(hits, key, number)),
+                    Some(_) | None => 0,
                 });
-                let least = rows.into_iter().min_by_key(|row| row.iter().sum::<u64>());
-                let state = SlidingWindow::of_halves(newest, least.unwrap_or_default());
-                State::Sliding(Box::new(state))
+                State::Sliding(Box::new(SlidingWindow::of_halves(newest, hits)))
             }
         }
     }
@@ -146,13 +147,14 @@ impl Sketch {
         hits: u64,
         now: Timestamp,
     ) -> Charged {
-        let places = self.places(print);
+        let key = self.cells_of(print);
         let mut charged = self.state(print, quota, now);
         charged.charge(quota, hits, now);
+        self.latest = self.latest.max(now);
         let mut dropped = false;
         match (&mut self.cells, &charged) {
             (Cells::Bucket(cells), State::SharedBucket(bucket)) => {
-                for at in places {
+                for at in key {
                     if let Some(cell) = cells.get_mut(at) {
                         *cell = bucket.ticks_when_full().max(*cell);
                     }
@@ -161,24 +163,35 @@ impl Sketch {
             (Cells::Fixed { window, hits }, State::Fixed(state)) => {
                 if state.number() != *window {
                     *window = state.number();
-                    hits.clear(|_| true);
+                    hits.fill(0);
                     dropped = true;
                 }
-                for at in places {
-                    hits.set(at, state.count().max(hits.get(at)));
+                for at in key {
+                    if let Some(cell) = hits.get_mut(at) {
+                        *cell = narrowed(state.count()).max(*cell);
+                    }
                 }
             }
-            (Cells::Sliding { half, hits: counts }, _) => {
+            (Cells::Sliding { half, hits: cells }, _) => {
                 let newest = (*half).max(SlidingWindow::half_at(quota, now));
                 if newest > *half {
-                    let before = *half;
-                    counts.clear(|at| number_at(at, newest) > before);
+                    for cell in &mut *cells {
+                        for (at, count) in (0..).zip(cell) {
+                            if number_at(at, newest) > *half {
+                                *count = 0;
+                            }
+                        }
+                    }
                     *half = newest;
                     dropped = true;
                 }
-                for at in places {
-                    let at = place(at, newest);
-                    counts.set(at, counts.get(at).saturating_add(hits));
+                let before = widened(least_of_half(cells, key, newest));
+                let after = narrowed(before.saturating_add(hits));
+                for at in key {
+                    let cell = cells.get_mut(at);
+                    if let Some(count) = cell.and_then(|cell| cell.get_mut(slot_of(newest))) {
+                        *count = after.max(*count);
+                    }
                 }
             }
             // A state is of the kind of the cells that it came from.
@@ -190,16 +203,13 @@ impl Sketch {
         }
     }
 
-    /// Memory that it takes.
-    pub(super) fn bytes(&self) -> usize {
-        match &self.cells {
-            Cells::Bucket(cells) => size_of_val(cells.as_ref()),
-            Cells::Fixed { hits, .. } | Cells::Sliding { hits, .. } => hits.bytes(),
-        }
+    /// The latest time of a charge.
+    pub(super) const fn latest(&self) -> Timestamp {
+        self.latest
     }
 
     /// Where a key's cells lie, one in each row: each is chosen by 32 bits of the hash of their own.
-    fn places(&self, print: Fingerprint) -> [usize; ROWS] {
+    fn cells_of(&self, print: Fingerprint) -> [usize; ROWS] {
         let words = [
             print.place >> 32,
             print.table >> 32,
@@ -208,103 +218,50 @@ impl Sketch {
             print.place & 0xffff_ffff,
         ];
         // A sketch has far fewer cells than 2^32.
-        let width = u64::try_from(self.width).unwrap_or(u64::MAX);
+        let columns = u64::try_from(self.columns).unwrap_or(u64::MAX);
         let mut row = 0;
         words.map(|word| {
             let first = row;
-            row += self.width;
-            first + usize::try_from(word.saturating_mul(width) >> 32).unwrap_or(0)
+            row += self.columns;
+            first + usize::try_from(word.saturating_mul(columns) >> 32).unwrap_or(0)
         })
     }
 }
 
-/// Where the hits of this half window lie, of the cell in this place.
-fn place(cell: usize, half: u64) -> usize {
-    cell * HALVES + usize::try_from(half % 3).unwrap_or(0)
+fn least<T: Ord + Copy>(cells: [T; ROWS]) -> T {
+    let [first, rest @ ..] = cells;
+    rest.into_iter().fold(first, T::min)
+}
+
+/// The least that a key's cells hold of a half window.
+fn least_of_half(cells: &[[u32; HALVES]], key: [usize; ROWS], half: u64) -> u32 {
+    least(key.map(|at| {
+        let cell = cells.get(at);
+        let count = cell.and_then(|cell| cell.get(slot_of(half)));
+        count.copied().unwrap_or(u32::MAX)
+    }))
+}
+
+/// Where in a cell the hits of this half window lie.
+fn slot_of(half: u64) -> usize {
+    usize::try_from(half % 3).unwrap_or(0)
 }
 
 /// Which of the half windows up to `newest` has its hits there.
-fn number_at(place: usize, newest: u64) -> u64 {
-    let place = u64::try_from(place % HALVES).unwrap_or(0);
-    newest.saturating_sub((newest + 3 - place) % 3)
+fn number_at(slot: u64, newest: u64) -> u64 {
+    newest.saturating_sub((newest + 3 - slot) % 3)
 }
 
-/// Hits, in as few bytes as the limit allows.
-#[derive(Debug)]
-enum Counts {
-    /// For limits below the largest number, which stands for as many or more.
-    Narrow(Box<[u16]>),
-    /// Likewise.
-    Wide(Box<[u32]>),
+/// A count as a cell holds it.
+fn narrowed(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
 }
 
-impl Counts {
-    fn new(quota: &Quota, cells: usize) -> Self {
-        match Self::cell_bytes(quota) {
-            2 => Self::Narrow(vec![0; cells].into()),
-            _ => Self::Wide(vec![0; cells].into()),
-        }
-    }
-
-    /// A later, higher limit is denied at 2^16 - 1 hits until the sketch ends.
-    const fn cell_bytes(quota: &Quota) -> usize {
-        match quota.limit() < u16::MAX as u32 {
-            true => size_of::<u16>(),
-            false => size_of::<u32>(),
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Narrow(cells) => size_of_val(cells.as_ref()),
-            Self::Wide(cells) => size_of_val(cells.as_ref()),
-        }
-    }
-
-    /// What is above every limit where a cell can hold no more.
-    fn get(&self, at: usize) -> u64 {
-        let hits = match self {
-            Self::Narrow(cells) => cells
-                .get(at)
-                .filter(|hits| **hits < u16::MAX)
-                .map(|hits| (*hits).into()),
-            Self::Wide(cells) => cells
-                .get(at)
-                .filter(|hits| **hits < u32::MAX)
-                .map(|hits| (*hits).into()),
-        };
-        hits.unwrap_or(SATURATED)
-    }
-
-    fn set(&mut self, at: usize, hits: u64) {
-        match self {
-            Self::Narrow(cells) => {
-                if let Some(cell) = cells.get_mut(at) {
-                    *cell = hits.try_into().unwrap_or(u16::MAX);
-                }
-            }
-            Self::Wide(cells) => {
-                if let Some(cell) = cells.get_mut(at) {
-                    *cell = hits.try_into().unwrap_or(u32::MAX);
-                }
-            }
-        }
-    }
-
-    /// Sets cells to 0.
-    fn clear(&mut self, which: impl Fn(usize) -> bool) {
-        match self {
-            Self::Narrow(cells) => zero(cells, which),
-            Self::Wide(cells) => zero(cells, which),
-        }
-    }
-}
-
-fn zero<T: Default>(cells: &mut [T], which: impl Fn(usize) -> bool) {
-    for (at, cell) in cells.iter_mut().enumerate() {
-        if which(at) {
-            *cell = T::default();
-        }
+/// The count that a cell stands for; what does not fit is above every limit.
+fn widened(cell: u32) -> u64 {
+    match cell {
+        u32::MAX => SATURATED,
+        _ => u64::from(cell),
     }
 }
 

@@ -31,14 +31,17 @@ impl State {
         }
     }
 
-    /// What a key starts with that may have been charged to this shared counter: all of it, for
-    /// which hits were whose is not known. It counts each of them for at least as long.
-    pub(super) fn taken_along(&self, quota: &Quota, now: Timestamp) -> Self {
+    /// What a key starts with for which a sketch says this: all of it, for which hits were whose is not
+    /// known. It counts each of them for at least as long as it has to: none was charged after `latest`.
+    pub(super) fn taken_along(&self, quota: &Quota, latest: Timestamp, now: Timestamp) -> Self {
         let used = self.used(quota, now);
         let mut own = Self::fresh(quota, now);
         match (&mut own, self) {
             (Self::Fixed(own), Self::Fixed(shared)) => *own = *shared,
-            (Self::Sliding(own), Self::Sliding(shared)) => *own = shared.clone(),
+            (Self::Sliding(own), Self::Sliding(shared)) => {
+                **own = shared.as_of(quota, latest.max(now));
+            }
+            (Self::Log(own), _) => own.charge(quota, used, latest.max(now)),
             _ => own.charge(quota, used, now),
         }
         own

@@ -11,7 +11,7 @@ pub struct MemoryStats {
     pub max_keys: u64,
     /// Counters removed since they had expired, in total.
     pub expired: u64,
-    /// Verdicts from shared counters since the table was full, in total.
+    /// Verdicts from shared counters since the table had no room for more keys of their rule, in total.
     pub overflow_decisions: u64,
     /// Of those, verdicts that were over since not even a shared counter was free, in total.
     pub overflow_refused: u64,

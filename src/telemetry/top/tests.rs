@@ -24,7 +24,7 @@ fn deny(telemetry: &Telemetry, meter: u32, key: &str) {
 }
 
 #[test]
-fn rules_with_more_keys_than_room_are_told_by_domain_and_rule() {
+fn rules_with_more_keys_than_room_are_listed_by_domain_and_rule() {
     let (telemetry, clock) = telemetry();
     let (user, path) = (
         telemetry.rule("shop", "user"),
@@ -44,23 +44,23 @@ fn rules_with_more_keys_than_room_are_told_by_domain_and_rule() {
         domain: "shop".into(),
         rule: "user".into(),
     };
-    let told = |domain| {
+    let listed = |domain| {
         let asked = TopAsked {
             domain,
             ..TopAsked::default()
         };
         telemetry.top(asked).overflowing
     };
-    assert_eq!(told(None), std::slice::from_ref(&name));
+    assert_eq!(listed(None), std::slice::from_ref(&name));
     assert_eq!(
-        (told(Some("web")), told(Some("shop"))),
+        (listed(Some("web")), listed(Some("shop"))),
         (vec![], vec![name.clone()])
     );
     assert_eq!(telemetry.newly_overflowing(), [name]);
     assert_eq!(telemetry.newly_overflowing(), []);
     assert_eq!(telemetry.counts().overflowed, 1);
     clock.set(NOON + 120_000);
-    assert_eq!(told(None), []);
+    assert_eq!(listed(None), []);
 }
 
 /// Keys and how often, all of them.

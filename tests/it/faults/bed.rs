@@ -80,17 +80,18 @@ impl Bed {
     }
 
     /// Until Envoy has connected to all, and no call fails under twice the load that is to come: what
-    /// a fault costs needs room too. Where calls go on failing the machine is slow, and half the load
-    /// will do, and half of that. On a busy machine some always take longer than Envoy's 20 ms; there
-    /// it is enough that most are decided.
+    /// a fault costs needs room too. Where calls go on failing the machine is slow, and in a short run
+    /// half the load will do, and half of that. On a busy machine some always take longer than Envoy's
+    /// 20 ms; there it is enough that most are decided.
     async fn warm_up(&mut self) {
-        for _ in 0..HALVINGS {
+        let length = Length::chosen();
+        for _ in 0..=length.halvings {
             for _ in 0..QUIET_ROUNDS {
                 if self.round(2 * self.users).await == Some(0) {
                     return;
                 }
             }
-            self.users /= 2;
+            self.users = (self.users / 2).max(length.users >> length.halvings);
         }
         let mut shares = Vec::new();
         for _ in 0..BUSY_ROUNDS {
@@ -163,11 +164,8 @@ const WARM_UP: Duration = Duration::from_millis(500);
 /// nothing else to do.
 const QUIET_ROUNDS: u32 = 12;
 
-/// How often the load is halved.
-const HALVINGS: u32 = 3;
-
 /// Rounds with the least load in which some calls may fail.
 const BUSY_ROUNDS: u32 = 60;
 
 /// How many calls in a thousand may fail on a busy machine.
-const MOST_FAILURES: u64 = 333;
+const MOST_FAILURES: u64 = 200;

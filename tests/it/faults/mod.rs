@@ -1,7 +1,7 @@
 //! Redis breaks under load, in front of everything a real Envoy: who notices?
 //!
 //! - `scenarios`: Redis frozen, killed, failed over, behind one Envoy with its default timeout of
-//!   20 ms and two Tollgates, at a thousand requests a second. Beside each run with a fault there is
+//!   20 ms and two Tollgates, at a thousand requests a second (fewer where the machine is slow). Beside each run with a fault there is
 //!   one without, on the same processes; what Envoy had to let through unlimited may hardly differ.
 //! - `fire`: four Tollgates hammer one key, one of them dies, and no window holds more than its
 //!   rule allows, nor less.
@@ -33,6 +33,8 @@ use tokio::sync::{Mutex, MutexGuard};
 struct Length {
     /// Users that are asked for, ten times a second each, if the machine bears it.
     users: u32,
+    /// How often they may be halved if it does not.
+    halvings: u32,
     /// A run under load.
     load: Duration,
     /// Of it, before the fault.
@@ -63,6 +65,7 @@ struct Length {
 /// What the README promises.
 const FULL: Length = Length {
     users: 100,
+    halvings: 0,
     load: Duration::from_secs(30),
     before: Duration::from_secs(5),
     freeze: Duration::from_secs(5),
@@ -78,10 +81,11 @@ const FULL: Length = Length {
 };
 
 /// The same behaviour on a machine that has other things to do. A Tollgate that waits for a
-/// frozen Redis lets hundreds through in this time.
+/// frozen Redis lets half of all requests through in this time.
 const SHORT: Length = Length {
     // Without the compiler's help two replicas take half of two cores for this.
     users: 50,
+    halvings: 2,
     load: Duration::from_secs(4),
     before: Duration::from_secs(1),
     freeze: Duration::from_secs(1),

@@ -235,7 +235,7 @@ fn a_newcomer_cannot_empty_its_share_of_a_sketch() {
         let then = again.reset_millis;
         assert!(store.inspect(&charge("one"), at(then - 1)).over);
         assert!(!store.inspect(&charge("one"), at(then)).over);
-        // Next to nobody else is in a sketch of some hundred cells.
+        // Another key has cells of its own.
         let two = store.inspect(&charge("two"), at(0));
         assert_eq!(two, ask(&store, &charge("two"), 0));
         assert_eq!((two.over, two.counted), (false, 2), "{algorithm}");

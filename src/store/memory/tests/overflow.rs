@@ -3,8 +3,8 @@
 use fastrand::Rng;
 
 use super::super::fingerprint::Fingerprint;
-use super::super::sketch::Sketch;
-use super::{ask, check, hourly, store};
+use super::super::sketch::{Kind, Sketch};
+use super::{HOUR, ask, check, hourly, store};
 use crate::algorithm::Counter;
 use crate::algorithm::tests::reference::Reference;
 use crate::algorithm::tests::{at, quota};
@@ -33,7 +33,7 @@ fn a_sketch_never_counts_too_little() {
 /// clock steps back now and then; how often more was counted than the key had.
 fn history(algorithm: Algorithm, rng: &mut Rng, seed: u64) -> u64 {
     let rule = any_quota(algorithm, rng);
-    let mut sketch = Sketch::new(&rule, rng.usize(16..256));
+    let mut sketch = Sketch::new(Kind::of(&rule), rng.usize(16..256));
     let prints: [Fingerprint; 5] = std::array::from_fn(|_| Fingerprint {
         place: rng.u64(..),
         table: rng.u64(..),
@@ -109,12 +109,20 @@ fn any_quota(algorithm: Algorithm, rng: &mut Rng) -> Quota {
 
 const START: u64 = 1_700_000_000_321;
 
+/// In a thousand: for limits of 1, 2, 5 and 20, how many first requests may be denied.
+const MOST_DENIED: [(Algorithm, [u32; 4]); 4] = [
+    (Algorithm::FixedWindow, [450, 60, 0, 0]),
+    (Algorithm::SlidingWindow, [850, 620, 20, 0]),
+    (Algorithm::SlidingLog, [850, 620, 20, 0]),
+    (Algorithm::TokenBucket, [720, 400, 10, 0]),
+];
+
 #[test]
-fn a_flood_denies_next_to_no_first_request_of_its_own_rule() {
+fn a_flood_denies_few_first_requests_of_its_own_rule_and_none_where_the_limit_is_twenty() {
     // As many keys over the cap as there are below it.
     let max_keys = 20_000;
-    for algorithm in Algorithm::ALL {
-        for (limit, most) in [(1, 750), (2, 400), (5, 30), (20, 0)] {
+    for (algorithm, most) in MOST_DENIED {
+        for (limit, most) in [1, 2, 5, 20].into_iter().zip(most) {
             let store = store(max_keys);
             let rule = hourly(algorithm, limit);
             let (mut overflowed, mut denied) = (0, 0);
@@ -130,5 +138,55 @@ fn a_flood_denies_next_to_no_first_request_of_its_own_rule() {
                 "{algorithm}, {limit} an hour: {share} of a thousand denied"
             );
         }
+    }
+}
+
+#[test]
+fn quotas_that_differ_share_a_sketch_and_large_counts_stay_what_they_are() {
+    for algorithm in Algorithm::ALL {
+        let store = store(1);
+        ask(
+            &store,
+            &check("first", hourly(Algorithm::FixedWindow, 1), Hits::Charge(1)),
+            0,
+        );
+        let ask = |limit, hits| {
+            let foreseen = check("u", hourly(algorithm, limit), hits);
+            let told = store.inspect(&foreseen, at(5));
+            assert_eq!(ask(&store, &foreseen, 5), told, "{algorithm}");
+            (told.over, told.counted)
+        };
+        assert_eq!(ask(10, Hits::Charge(10)), (false, 10), "{algorithm}");
+        let (_, counted) = ask(80_000, Hits::Charge(70_000));
+        assert!(
+            counted >= 70_010 || algorithm == Algorithm::TokenBucket,
+            "{algorithm}: {counted}"
+        );
+        assert!(ask(10, Hits::Peek).0, "{algorithm}");
+        // What a bucket lacks is time: 10 hits of 10 an hour are an hour at any rate.
+        let room = u64::from(algorithm != Algorithm::TokenBucket) * 9_990;
+        assert!(ask(80_000, Hits::Charge(room + 1)).0, "{algorithm}");
+    }
+}
+
+/// A thread that has read the clock just before a window ended finds nothing new that was dropped since.
+#[test]
+fn what_a_denied_query_ends_was_over_for_everybody() {
+    for algorithm in Algorithm::ALL {
+        let store = store(1);
+        let day = quota(Algorithm::FixedWindow, 1, (1, Unit::Day), DeniedHits::Free);
+        ask(&store, &check("first", day, Hits::Charge(1)), 0);
+        let rule = hourly(algorithm, 1);
+        let own = check("own", rule, Hits::Charge(1));
+        let charged_at = HOUR - 5;
+        assert!(!ask(&store, &own, charged_at).over);
+        // So late that it has expired, whatever it is; the query is denied by another check.
+        let late = charged_at + 2 * HOUR;
+        let closed = check("closed", hourly(algorithm, 0), Hits::Charge(1));
+        let denied = [check("other", rule, Hits::Charge(1)), closed];
+        assert!(store.decide(&denied, true, at(late)).denied);
+        // A clock a second behind is not behind the drop.
+        let behind = ask(&store, &own, late - 1_000);
+        assert_eq!((behind.over, behind.at), (false, at(late)), "{algorithm}");
     }
 }
