@@ -142,7 +142,6 @@ fn shared(settings: &Settings) -> SharedConfig {
 
 fn redis(settings: &Settings, name: StoreName, sites: Vec<Site>) -> RedisConfig {
     let redis = &settings.store.redis;
-    let lanes = configure::server(settings).threads.saturating_add(1);
     let sentinel_access = sentinel_access(redis, sites.first());
     RedisConfig {
         name,
@@ -156,8 +155,7 @@ fn redis(settings: &Settings, name: StoreName, sites: Vec<Site>) -> RedisConfig 
             timeout: settings.circuit_breaker.timeout.get(),
         },
         probe_interval: settings.circuit_breaker.probe_interval.get(),
-        // What may wait in all, spread over the cores.
-        queue_size: settings.queue.max_size.as_usize().div_ceil(lanes),
+        queue_size: settings.queue.max_size.as_usize(),
         batch_size: settings.queue.batch_size.as_usize(),
     }
 }

@@ -171,7 +171,7 @@ const SIGNS: [Sign; 29] = [
     sign(
         "NOSCRIPT",
         FailureClass::NoScript,
-        "the script has to be loaded again",
+        "the script is loaded again; if that goes on, find what clears the server's scripts (SCRIPT FLUSH)",
     ),
     sign(
         "READONLY",

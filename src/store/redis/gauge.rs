@@ -1,13 +1,11 @@
-//! How full the queues in front of a store's links are.
+//! How many queries may wait for a store, on whichever core and for whichever of its servers.
 //!
-//! Each queue notes its length where others can read it without its lock; what is asked about them
-//! all is added up here. The longest since somebody last looked is kept too, since a queue fills
-//! and empties many times between two looks.
+//! One bound for the process: a burst comes over one connection, so on one core, and needs all of it.
+//! A query that is to wait takes a place, and gives it back when it is sent or answered. The most places
+//! taken since somebody last looked are kept too, since a queue fills and empties many times between
+//! two looks.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
-
-use parking_lot::Mutex;
 
 /// How full the queues of a store are.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -16,88 +14,81 @@ pub struct QueueReading {
     pub length: usize,
     /// Queries that may wait.
     pub limit: usize,
-    /// How full the fullest queue was in the second before the last [sample], from 0 to 1. One
-    /// that refused a query was full.
+    /// How full it was at most in the second before the last [sample], from 0 to 1. If a query was
+    /// refused it was full.
     ///
     /// [sample]: super::RedisStore::sample
     pub utilization: f64,
 }
 
-/// How long one queue is. Only the queue writes to it, under its own lock.
+/// The places of a store's queues.
 #[derive(Debug)]
 pub(super) struct Gauge {
-    length: AtomicUsize,
+    taken: AtomicUsize,
     peak: AtomicUsize,
     limit: usize,
-}
-
-/// The gauges of all queues of a store.
-#[derive(Debug, Default)]
-pub(super) struct Gauges {
-    all: Mutex<Vec<Weak<Gauge>>>,
     /// The bits of the utilization that was sampled last.
     utilization: AtomicU64,
 }
 
 impl Gauge {
-    pub(super) fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self {
-            length: AtomicUsize::new(0),
+    /// So many places.
+    pub(super) const fn new(limit: usize) -> Self {
+        Self {
+            taken: AtomicUsize::new(0),
             peak: AtomicUsize::new(0),
             limit,
-        })
-    }
-
-    /// So many wait now.
-    pub(super) fn set(&self, length: usize) {
-        self.length.store(length, Ordering::Relaxed);
-        if length > self.peak.load(Ordering::Relaxed) {
-            self.peak.store(length, Ordering::Relaxed);
+            utilization: AtomicU64::new(0),
         }
     }
 
-    /// How full it was at most since this was asked last.
-    fn take_utilization(&self) -> f64 {
-        let length = self.length.load(Ordering::Relaxed);
-        let peak = self.peak.swap(length, Ordering::Relaxed).max(length);
-        ratio(peak, self.limit)
-    }
-}
-
-impl Gauges {
-    /// A link has a queue. It is forgotten when that goes.
-    pub(super) fn add(&self, gauge: &Arc<Gauge>) {
-        let mut all = self.all.lock();
-        all.retain(|known| known.strong_count() > 0);
-        all.push(Arc::downgrade(gauge));
+    /// Takes a place, if there is one.
+    pub(super) fn try_take(&self) -> bool {
+        let before = self.taken.fetch_add(1, Ordering::Relaxed);
+        if before < self.limit {
+            self.raise_peak(before.saturating_add(1));
+            return true;
+        }
+        self.taken.fetch_sub(1, Ordering::Relaxed);
+        self.raise_peak(self.limit);
+        false
     }
 
-    /// Looks how full the fullest was since this was asked last, and remembers it.
+    /// Takes a place for work that had one before, though there may be none.
+    pub(super) fn take(&self) {
+        let before = self.taken.fetch_add(1, Ordering::Relaxed);
+        self.raise_peak(before.saturating_add(1));
+    }
+
+    /// Gives so many places back.
+    pub(super) fn give_back(&self, places: usize) {
+        if places > 0 {
+            self.taken.fetch_sub(places, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks how full it was at most since this was called last, and remembers it.
     pub(super) fn sample(&self) {
-        let fullest = self.live().fold(0.0, |fullest: f64, gauge| {
-            fullest.max(gauge.take_utilization())
-        });
-        self.utilization.store(fullest.to_bits(), Ordering::Relaxed);
+        let taken = self.taken.load(Ordering::Relaxed);
+        let peak = self.peak.swap(taken, Ordering::Relaxed).max(taken);
+        let utilization = ratio(peak, self.limit);
+        self.utilization
+            .store(utilization.to_bits(), Ordering::Relaxed);
     }
 
-    /// How full they are.
+    /// How full it is.
     pub(super) fn read(&self) -> QueueReading {
-        let empty = QueueReading {
+        QueueReading {
+            length: self.taken.load(Ordering::Relaxed),
+            limit: self.limit,
             utilization: f64::from_bits(self.utilization.load(Ordering::Relaxed)),
-            ..QueueReading::default()
-        };
-        self.live().fold(empty, |sum, gauge| QueueReading {
-            length: sum
-                .length
-                .saturating_add(gauge.length.load(Ordering::Relaxed)),
-            limit: sum.limit.saturating_add(gauge.limit),
-            ..sum
-        })
+        }
     }
 
-    fn live(&self) -> impl Iterator<Item = Arc<Gauge>> {
-        let live: Vec<_> = self.all.lock().iter().filter_map(Weak::upgrade).collect();
-        live.into_iter()
+    fn raise_peak(&self, taken: usize) {
+        if taken > self.peak.load(Ordering::Relaxed) {
+            self.peak.fetch_max(taken, Ordering::Relaxed);
+        }
     }
 }
 
@@ -116,31 +107,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_fullest_queue_counts_and_a_peak_is_seen_once() {
-        let gauges = Gauges::default();
-        let (one, two) = (Gauge::new(10), Gauge::new(4));
-        gauges.add(&one);
-        gauges.add(&two);
-        one.set(5);
-        two.set(3);
-        two.set(1);
-        let reading = |length, limit, utilization| QueueReading {
+    fn a_peak_is_seen_once_and_no_place_is_taken_twice() {
+        let gauge = Gauge::new(4);
+        let reading = |length, utilization| QueueReading {
             length,
-            limit,
+            limit: 4,
             utilization,
         };
-        assert_eq!(gauges.read(), reading(6, 14, 0.0), "nobody looked");
-        gauges.sample();
-        assert_eq!(gauges.read(), reading(6, 14, 0.75));
-        assert_eq!(gauges.read(), reading(6, 14, 0.75), "by everybody");
-        gauges.sample();
-        assert_eq!(gauges.read(), reading(6, 14, 0.5), "what waits still");
-        // Work that is taken back may make it longer than it may be.
-        two.set(5);
-        gauges.sample();
-        assert_eq!(gauges.read(), reading(10, 14, 1.0));
-        drop(two);
-        gauges.sample();
-        assert_eq!(gauges.read(), reading(5, 10, 0.5), "gone");
+        for _ in 0..3 {
+            assert!(gauge.try_take());
+        }
+        gauge.give_back(2);
+        assert_eq!(gauge.read(), reading(1, 0.0), "nobody looked");
+        gauge.sample();
+        assert_eq!(gauge.read(), reading(1, 0.75));
+        assert_eq!(gauge.read(), reading(1, 0.75), "by everybody");
+        gauge.sample();
+        assert_eq!(gauge.read(), reading(1, 0.25), "what waits still");
+        let taken = std::iter::repeat_with(|| gauge.try_take()).take(9);
+        assert_eq!(taken.filter(|&taken| taken).count(), 3);
+        gauge.sample();
+        assert_eq!(gauge.read(), reading(4, 1.0));
+        // Work that is taken back may exceed it.
+        gauge.take();
+        assert!(!gauge.try_take());
+        gauge.sample();
+        assert_eq!(gauge.read(), reading(5, 1.0));
+        gauge.give_back(5);
+        assert!(gauge.try_take());
     }
 }

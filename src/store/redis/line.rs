@@ -51,6 +51,8 @@ struct Sent {
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) result: Result<(), Failure>,
+    /// When it was sent.
+    pub(super) sent: Instant,
     /// What is to be sent again, since it surely was not done.
     pub(super) again: Vec<Waiting>,
     /// It had less time than the settings ask for, since its callers were in a hurry.
@@ -266,7 +268,7 @@ impl Line {
             batch,
             within,
         } = call;
-        let config = self.store.config();
+        let (config, sent_at) = (self.store.config(), pending.started());
         let hurried = within < config.deadline.mul_f64(HURRY);
         let checks = batch.iter().map(|waiting| &*waiting.work.checks);
         let decided = sent.and_then(|reply| {
@@ -297,6 +299,7 @@ impl Line {
         };
         Ended {
             result,
+            sent: sent_at,
             again,
             hurried,
         }
@@ -330,9 +333,7 @@ impl Line {
             };
             match written {
                 Ok(()) => kept.push(waiting),
-                Err(Full) => {
-                    let _gone = waiting.reply.send(Err(Missed::Failed(FailureClass::Other)));
-                }
+                Err(Full) => waiting.fail(FailureClass::Other),
             }
         }
         (call, kept)
@@ -410,9 +411,7 @@ fn hand_back(batch: Vec<Waiting>, failure: &Failure) -> Vec<Waiting> {
             (Reaction::Reroute, Some(redirect)) => {
                 let _gone = waiting.reply.send(Err(Missed::Moved(redirect.clone())));
             }
-            _ => {
-                let _gone = waiting.reply.send(Err(Missed::Failed(failure.class)));
-            }
+            _ => waiting.fail(failure.class),
         }
     }
     again

@@ -6,7 +6,8 @@
 //! the breaker is open, [`Link::submit`] refuses at once.
 //!
 //! Whether a server that is slow counts as one that answers is for probes to say: they have the
-//! store's deadline, as queries have.
+//! store's deadline, as queries have. A connection over which nothing has come for as long as probes are
+//! apart may be dead though the server is not, and is made anew.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -16,11 +17,12 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::sleep;
 use tracing::debug;
 
 use super::health::LinkId;
 use super::line::{Ended, Line};
+use super::probes::Probes;
 use super::queue::{Missed, Outcome, Queue, Waiting, Work};
 use super::{Connection, Failure, FailureClass, Place, Reaction, RedisStore, now};
 use crate::event::BreakerState;
@@ -49,6 +51,10 @@ struct State {
     /// Calls that were in more of a hurry than the settings ask for have failed: the server may
     /// be slow, or they were. A probe finds out.
     doubted: bool,
+    /// When the first of the calls was sent that nothing has come since.
+    silent_since: Option<Instant>,
+    /// How often in a row scripts had to be loaded again, and no call was answered in between.
+    reloads: u32,
     /// Connections that have been given up, over which answers to calls of before may still come.
     fallen: VecDeque<Weak<Connection>>,
 }
@@ -62,6 +68,21 @@ impl State {
         }
     }
 
+    /// Something has come over the connection.
+    const fn heard(&mut self) {
+        self.silent_since = None;
+    }
+
+    /// Nothing has come for a call that was sent then.
+    fn kept_silent(&mut self, sent: Instant) {
+        self.silent_since.get_or_insert(sent);
+    }
+
+    fn is_silent_for(&self, time: Duration, now: Instant) -> bool {
+        let silent = self.silent_since;
+        silent.is_some_and(|since| now.saturating_duration_since(since) >= time)
+    }
+
     /// Gives back what waits while nothing is sent, so that nobody waits in vain.
     fn shed(&mut self) {
         if self.breaker.last().0 == BreakerState::Open {
@@ -73,8 +94,7 @@ impl State {
 impl Link {
     pub(super) fn new(store: &Arc<RedisStore>, lane: usize, place: Place) -> Self {
         let config = store.config();
-        let queue = Queue::new(store.queue_config());
-        store.queues().add(queue.gauge());
+        let queue = Queue::new(config.batch_size, Arc::clone(store.queue()));
         Self {
             id: LinkId { lane, place },
             store: Arc::clone(store),
@@ -85,6 +105,8 @@ impl Link {
                 settled: false,
                 ended: false,
                 doubted: false,
+                silent_since: None,
+                reloads: 0,
                 fallen: VecDeque::new(),
             }),
             wake: Notify::new(),
@@ -148,13 +170,14 @@ impl Link {
             let why = format!("there is no connection to {} now", self.id.place);
             return Err(Failure::new(FailureClass::Refused, why));
         };
+        let sent = now();
         let done = errand(&line).await;
         if let Err(failure) = &done
             && failure.class == FailureClass::Timeout
         {
             {
                 let mut state = self.state.lock();
-                state.breaker.failed(now());
+                state.breaker.failed(sent, now());
                 state.shed();
             }
             self.publish(None, Some(failure));
@@ -206,6 +229,7 @@ impl Link {
         {
             let mut state = self.state.lock();
             state.line = Some(Arc::clone(line));
+            state.silent_since = None;
             state.settled = true;
         }
         self.publish(Some(line.server()), None);
@@ -220,7 +244,7 @@ impl Link {
             state.settled = true;
             match refused {
                 true => state.breaker.trip(now()),
-                false => state.breaker.failed(now()),
+                false => state.breaker.failed(now(), now()),
             }
             state.queue.clear()
         };
@@ -256,11 +280,10 @@ impl Link {
         let mut rounds = FuturesUnordered::new();
         // One at a time, beside the rounds.
         let mut probing = FuturesUnordered::new();
-        let mut probes = interval(self.store.config().probe_interval);
-        probes.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut probes = Probes::new(self.store.config().probe_interval);
         let mut closed = std::pin::pin!(line.closed());
         loop {
-            let (wait, open) = self.next_round();
+            let (wait, troubled) = self.next_round();
             if wait == Some(Duration::ZERO) {
                 let round = self.state.lock().queue.take(now());
                 if !round.is_empty() {
@@ -268,6 +291,7 @@ impl Link {
                 }
                 continue;
             }
+            let probe = probes.wait(troubled, now());
             tokio::select! {
                 biased;
                 Some(ended) = rounds.next() => {
@@ -279,12 +303,17 @@ impl Link {
                 failure = &mut closed => return failure,
                 () = self.wake.notified() => {}
                 () = sleep(wait.unwrap_or_default()), if wait.is_some() => {}
-                Some(probed) = probing.next() => {
-                    if let Err(failure) = self.learn(line, probed).await {
+                Some((sent, probed)) = probing.next() => {
+                    let probed: Result<(), Failure> = probed;
+                    probes.ended(probed.is_ok(), now());
+                    if let Err(failure) = self.learn(line, sent, probed).await {
                         return failure;
                     }
                 }
-                _ = probes.tick(), if open && probing.is_empty() => probing.push(line.probe()),
+                () = sleep(probe.unwrap_or_default()), if probe.is_some() && probing.is_empty() => {
+                    let sent = now();
+                    probing.push(async move { (sent, line.probe().await) });
+                }
             }
         }
     }
@@ -312,13 +341,30 @@ impl Link {
             for call in ended {
                 let Err(failure) = call.result else {
                     state.breaker.succeeded(now());
+                    state.heard();
+                    state.reloads = 0;
                     continue;
                 };
+                match failure.class {
+                    FailureClass::Timeout => state.kept_silent(call.sent),
+                    _ => state.heard(),
+                }
+                let loses_scripts = failure.class.reaction() == Reaction::LoadScripts
+                    && state.reloads >= MOST_RELOADS;
                 for waiting in call.again {
-                    state.queue.push_back(waiting);
+                    match loses_scripts {
+                        true => waiting.fail(failure.class),
+                        false => state.queue.push_back(waiting),
+                    }
                 }
                 match failure.class.reaction() {
-                    Reaction::LoadScripts => reload = true,
+                    Reaction::LoadScripts => {
+                        reload = true;
+                        if loses_scripts {
+                            state.breaker.failed(call.sent, now());
+                            last = Some(failure);
+                        }
+                    }
                     Reaction::Reroute if failure.redirect.is_some() => {
                         self.store.health().trouble.notify_one();
                     }
@@ -327,11 +373,14 @@ impl Link {
                         state.doubted = true;
                     }
                     Reaction::Reroute | Reaction::Wait => {
-                        state.breaker.failed(now());
+                        state.breaker.failed(call.sent, now());
                         last = Some(failure);
                     }
                     Reaction::Reconnect => fatal = Some(failure),
                 }
+            }
+            if reload {
+                state.reloads = state.reloads.saturating_add(1);
             }
             state.shed();
             state.breaker.last().0 != before
@@ -350,27 +399,33 @@ impl Link {
 
     /// What a probe tells, which asks off the path of any request whether the server answers in
     /// time.
-    async fn learn(&self, line: &Line, probed: Result<(), Failure>) -> Result<(), Failure> {
-        {
+    async fn learn(
+        &self,
+        line: &Line,
+        sent: Instant,
+        probed: Result<(), Failure>,
+    ) -> Result<(), Failure> {
+        let is_silent = {
             let mut state = self.state.lock();
             state.doubted = false;
+            match &probed {
+                Err(failure) if failure.class == FailureClass::Timeout => state.kept_silent(sent),
+                Ok(()) | Err(_) => state.heard(),
+            }
             match (&probed, state.breaker.state(now())) {
                 (Ok(()), BreakerState::Open) => state.breaker.probed(now()),
                 // No query came meanwhile that could have been the trial.
                 (Ok(()), BreakerState::HalfOpen) => state.breaker.succeeded(now()),
                 (Ok(()), BreakerState::Closed) => {}
-                (Err(_), _) => state.breaker.failed(now()),
+                (Err(_), _) => state.breaker.failed(sent, now()),
             }
             state.shed();
-        }
+            state.is_silent_for(self.store.config().probe_interval, now())
+        };
         self.publish(None, probed.as_ref().err());
         match probed {
             Err(failure) if failure.class.reaction() == Reaction::LoadScripts => line.load().await,
-            // A connection over which nothing comes may be dead, and the server not.
-            Err(failure)
-                if failure.class == FailureClass::Timeout
-                    || failure.class.reaction() == Reaction::Reconnect =>
-            {
+            Err(failure) if is_silent || failure.class.reaction() == Reaction::Reconnect => {
                 Err(failure)
             }
             Ok(()) | Err(_) => Ok(()),
@@ -439,6 +494,9 @@ fn jittered(pause: Duration) -> Duration {
 
 /// Connections of a link that have been given up and are still open.
 const MOST_FALLEN: usize = 4;
+
+/// A server that has lost its scripts so often in a row will lose them again.
+const MOST_RELOADS: u32 = 3;
 
 /// Rounds under way over one connection. More would only wait in the server.
 const MOST_ROUNDS: usize = 8;

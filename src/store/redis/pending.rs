@@ -77,6 +77,11 @@ impl Pending {
         }))
     }
 
+    /// When it was sent.
+    pub(super) fn started(&self) -> Instant {
+        self.0.started
+    }
+
     /// The argument `text`, to be sent with this call and no other.
     pub(super) fn tag(&self, text: &Bytes) -> Bytes {
         Bytes::from_owner(Tag {

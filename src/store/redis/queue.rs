@@ -5,7 +5,7 @@
 //! last one left a little while ago (a server far away must not make everybody wait twice). A round
 //! is one call of the script, or in a Cluster one for each slot, written together.
 //!
-//! Bounded: one query more than may wait is refused at once. A query whose caller has gone, or
+//! Bounded: one query more than may wait for the store (`gauge`) is refused at once. A query whose caller has gone, or
 //! will not wait any longer, costs the server nothing.
 
 use std::collections::VecDeque;
@@ -86,57 +86,49 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
+    /// Says that its call failed.
+    pub(super) fn fail(self, class: FailureClass) {
+        let _gone = self.reply.send(Err(Missed::Failed(class)));
+    }
+
     fn is_wanted(&self, now: Instant) -> bool {
         now < self.work.due && (!self.work.task.has_caller() || !self.reply.is_closed())
     }
 }
 
-/// How much waits and goes together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct QueueConfig {
-    /// Queries that may wait.
-    pub(crate) max_size: usize,
-    /// Checks that go in one call, unless one query alone has more.
-    pub(crate) batch_size: usize,
-}
-
 /// Queries that wait for one server.
 #[derive(Debug)]
 pub(super) struct Queue {
-    config: QueueConfig,
+    /// Checks that go in one call, unless one query alone has more.
+    batch_size: usize,
     waiting: VecDeque<Waiting>,
     checks: usize,
     rounds: usize,
     last_left: Option<Instant>,
+    /// The places that it shares with all others of its store.
     gauge: Arc<Gauge>,
 }
 
 impl Queue {
-    pub(super) fn new(config: QueueConfig) -> Self {
+    pub(super) fn new(batch_size: usize, gauge: Arc<Gauge>) -> Self {
         Self {
-            config,
+            batch_size,
             waiting: VecDeque::new(),
             checks: 0,
             rounds: 0,
             last_left: None,
-            gauge: Gauge::new(config.max_size),
+            gauge,
         }
-    }
-
-    /// Tells others how long it is.
-    pub(super) fn gauge(&self) -> &Arc<Gauge> {
-        &self.gauge
     }
 
     /// Takes work in; gives it back if too much waits already. `most` is what a breaker on trial
     /// lets wait.
     pub(super) fn push(&mut self, waiting: Waiting, most: usize) -> Result<(), Waiting> {
-        if self.waiting.len() >= self.config.max_size.min(most) {
+        if self.waiting.len() >= most || !self.gauge.try_take() {
             return Err(waiting);
         }
         self.checks = self.checks.saturating_add(waiting.work.checks.len());
         self.waiting.push_back(waiting);
-        self.gauge.set(self.waiting.len());
         Ok(())
     }
 
@@ -144,7 +136,7 @@ impl Queue {
     pub(super) fn push_back(&mut self, waiting: Waiting) {
         self.checks = self.checks.saturating_add(waiting.work.checks.len());
         self.waiting.push_front(waiting);
-        self.gauge.set(self.waiting.len());
+        self.gauge.take();
     }
 
     /// How long to wait before the next round leaves; none if that depends on what happens.
@@ -153,7 +145,7 @@ impl Queue {
             return None;
         }
         match self.last_left {
-            Some(left) if self.rounds > 0 && self.checks < self.config.batch_size => {
+            Some(left) if self.rounds > 0 && self.checks < self.batch_size => {
                 Some((left + PACE).saturating_duration_since(now))
             }
             _ => Some(Duration::ZERO),
@@ -163,10 +155,10 @@ impl Queue {
     /// The next round, each call's work apart. Empty if nobody wanted what waited.
     pub(super) fn take(&mut self, now: Instant) -> Vec<Vec<Waiting>> {
         let mut calls: Vec<Vec<Waiting>> = Vec::new();
-        let mut checks = 0_usize;
+        let (mut checks, before) = (0_usize, self.waiting.len());
         while let Some(next) = self.waiting.front() {
             let size = next.work.checks.len();
-            if checks > 0 && checks.saturating_add(size) > self.config.batch_size {
+            if checks > 0 && checks.saturating_add(size) > self.batch_size {
                 break;
             }
             let Some(next) = self.waiting.pop_front() else {
@@ -186,7 +178,8 @@ impl Queue {
                 _ => calls.push(vec![next]),
             }
         }
-        self.gauge.set(self.waiting.len());
+        self.gauge
+            .give_back(before.saturating_sub(self.waiting.len()));
         if !calls.is_empty() {
             self.rounds = self.rounds.saturating_add(1);
             self.last_left = Some(now);
@@ -202,7 +195,7 @@ impl Queue {
     /// Gives out all that waits: nothing more is sent.
     pub(super) fn drain(&mut self) -> VecDeque<Waiting> {
         self.checks = 0;
-        self.gauge.set(0);
+        self.gauge.give_back(self.waiting.len());
         std::mem::take(&mut self.waiting)
     }
 
@@ -211,6 +204,12 @@ impl Queue {
         self.rounds = 0;
         self.last_left = None;
         self.drain()
+    }
+}
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        drop(self.drain());
     }
 }
 
@@ -223,14 +222,9 @@ mod tests {
     use crate::algorithm::tests::check;
     use crate::model::{DeniedHits, Hits, Quota, Unit, Window};
 
-    const CONFIG: QueueConfig = QueueConfig {
-        max_size: 4,
-        batch_size: 3,
-    };
-
     #[expect(clippy::disallowed_methods, reason = "any instant will do")]
     fn start() -> (Queue, Instant) {
-        (Queue::new(CONFIG), Instant::now())
+        (Queue::new(3, Arc::new(Gauge::new(4))), Instant::now())
     }
 
     fn work(checks: usize, slot: u16, due: Instant) -> (Waiting, oneshot::Receiver<Outcome>) {

@@ -8,14 +8,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::join_all;
 use tokio::time::{Instant, sleep_until};
 
+use super::election::Election;
 use super::line::fits;
 use super::route::Route;
+use super::scouts::Scouts;
+use super::sentinel::{self, watched};
 use super::store::Site;
 use super::{
-    Failure, FailureClass, Place, RedisStore, Topology, connect, primary_by_sentinel, slots,
+    Connection, Failure, FailureClass, Place, RedisStore, Topology, diagnosis, greeting, now, slots,
 };
 
 /// Looks for ever.
@@ -36,42 +38,95 @@ pub(super) async fn resolve(store: Arc<RedisStore>) {
 }
 
 async fn by_sentinel(store: &RedisStore, service: &str, seeds: &[Place]) {
-    let config = store.config();
+    let (config, within) = (store.config(), store.config().connect_timeout);
     let mut sentinels = seeds.to_vec();
     let mut rounds = Rounds::new(store, config.probe_interval);
-    let (mut epoch, mut heard) = (0, Instant::now());
+    let mut election = Election::new();
+    let mut scouts = Scouts::new(within);
+    let mut primaries = Scouts::new(within);
     loop {
         let access = &config.sentinel_access;
-        match primary_by_sentinel(&sentinels, service, access, config.connect_timeout).await {
-            // One that has not heard of the last failover yet names the primary of before. If only
-            // such answer for long, the sentinels have been set up anew.
-            Ok(found) if found.epoch < epoch && heard.elapsed() < STALE => rounds.in_trouble(),
-            Ok(found) => {
-                (epoch, heard) = (found.epoch, Instant::now());
-                store.publish(Route::One(found.primary));
-                // Those of the settings first, for ever; the others as they are now.
-                sentinels.truncate(seeds.len());
-                let others = found.others.into_iter();
-                sentinels.extend(others.filter(|other| !seeds.contains(other)));
+        let known = watched(&mut scouts, &sentinels, (service, access), within).await;
+        let answers = known.answers.iter();
+        let named: Vec<_> = answers
+            .map(|(_, known)| (known.epoch, known.primary.clone()))
+            .collect();
+        let candidates = election.candidates(&named, sentinels.len(), now());
+        match agreeing(store, &mut primaries, &candidates).await {
+            Some((epoch, primary)) => {
+                election.elected(epoch);
+                store.publish(Route::One(primary));
             }
-            Err(failure) => rounds.failed(&failure),
+            None if candidates.is_empty() && named.is_empty() => {
+                let failure = known.into_failure().unwrap_or_else(sentinel::nobody);
+                rounds.failed(&failure);
+                rounds.next().await;
+                continue;
+            }
+            None => {
+                // At first even what does not agree: the link to it says why.
+                if let (Route::Unknown, Some((_, primary))) =
+                    (&*store.route().borrow(), candidates.first())
+                {
+                    store.publish(Route::One(primary.clone()));
+                }
+                rounds.in_trouble();
+            }
+        }
+        // Those of the settings first, for ever; the others as they are now.
+        sentinels.truncate(seeds.len());
+        for (_, known) in known.answers {
+            for other in known.others {
+                if !sentinels.contains(&other) && sentinels.len() < MOST_SENTINELS {
+                    sentinels.push(other);
+                }
+            }
         }
         rounds.next().await;
     }
 }
 
+/// The first candidate that says itself that it is a primary. The server that is used already needs not be
+/// asked: its link does so all the time.
+async fn agreeing(
+    store: &RedisStore,
+    primaries: &mut Scouts,
+    candidates: &[(u64, Place)],
+) -> Option<(u64, Place)> {
+    for (epoch, place) in candidates {
+        let is_used = matches!(&*store.route().borrow(), Route::One(used) if used == place);
+        if is_used && store.health().is_closed(place) {
+            return Some((*epoch, place.clone()));
+        }
+        let mut found = look(store, primaries, std::slice::from_ref(place)).await;
+        if found.pop().is_some_and(|found| found.is_ok()) {
+            return Some((*epoch, place.clone()));
+        }
+    }
+    None
+}
+
 async fn cluster(store: &RedisStore, site: &Site, seeds: &[Place]) {
-    let config = store.config();
+    let (config, within) = (store.config(), store.config().connect_timeout);
     let mut nodes = seeds.to_vec();
     let mut rounds = Rounds::new(store, config.probe_interval.saturating_mul(CALM_CLUSTER));
+    let mut election = Election::new();
+    let mut scouts = Scouts::new(within);
     loop {
-        match slots(&nodes, &site.access, config.connect_timeout).await {
-            Ok(map) => {
+        let mut known = slots::views(&mut scouts, &nodes, &site.access, within).await;
+        let views = slots::best_views(&mut known);
+        let candidates = election.candidates(&views, nodes.len(), now());
+        match candidates.into_iter().next() {
+            Some((epoch, map)) => {
+                election.elected(epoch);
                 nodes.truncate(seeds.len());
                 nodes.extend(map.places().filter(|place| !seeds.contains(place)).cloned());
                 store.publish(Route::Slots(Arc::new(map)));
             }
-            Err(failure) => rounds.failed(&failure),
+            None if views.is_empty() => {
+                rounds.failed(&known.into_failure().unwrap_or_else(slots::nobody));
+            }
+            None => rounds.in_trouble(),
         }
         rounds.next().await;
     }
@@ -88,9 +143,11 @@ async fn first_usable(store: &RedisStore, sites: &[Site]) {
     let mut well: Vec<Option<Instant>> = vec![None; places.len()];
     let mut rounds = Rounds::new(store, store.config().probe_interval);
     let long = store.config().probe_interval.saturating_mul(WELL_AGAIN);
+    let places: Vec<Place> = places.into_iter().cloned().collect();
+    let mut scouts = Scouts::new(store.config().connect_timeout);
     loop {
         let looked = Instant::now();
-        let found = join_all(places.iter().map(|place| is_usable(store, place))).await;
+        let found = look(store, &mut scouts, &places).await;
         for (well, found) in well.iter_mut().zip(&found) {
             *well = found.is_ok().then(|| well.unwrap_or(looked));
         }
@@ -119,7 +176,7 @@ async fn first_usable(store: &RedisStore, sites: &[Site]) {
             (current, chosen, failed) = (next, true, 0);
         }
         // Even if none can be used: the links say why, and try on.
-        if let Some(&place) = places.get(current)
+        if let Some(place) = places.get(current)
             && (usable.is_some() || !chosen)
         {
             store.publish(Route::One(place.clone()));
@@ -128,12 +185,30 @@ async fn first_usable(store: &RedisStore, sites: &[Site]) {
     }
 }
 
-async fn is_usable(store: &RedisStore, place: &Place) -> Result<(), Failure> {
-    let Some(access) = store.access(place) else {
-        return Ok(());
+/// Whether servers can be used, in the order of their places.
+async fn look(
+    store: &RedisStore,
+    scouts: &mut Scouts,
+    places: &[Place],
+) -> Vec<Result<(), Failure>> {
+    let (within, is_cluster) = (store.config().connect_timeout, store.is_cluster());
+    let ask = move |place: Place, connection: Arc<Connection>| async move {
+        let reply = connection.command("INFO", Vec::new(), within).await?;
+        fits(&place, &greeting::read(&place, &reply)?, is_cluster)
     };
-    let (_connection, reached) = connect(place, access, store.config().connect_timeout).await?;
-    fits(place, &reached, store.is_cluster())
+    let access = |place: &Place| store.access(place).cloned().unwrap_or_default();
+    let said = scouts.ask(places, access, within, ask).await;
+    let result = |place: &Place| {
+        if said.answers.iter().any(|(there, ())| there == place) {
+            return Ok(());
+        }
+        let failed = said.failures.iter().find(|(there, _)| there == place);
+        Err(match failed {
+            Some((_, failure)) => failure.clone(),
+            None => diagnosis::lost(place, "it did not answer in time"),
+        })
+    };
+    places.iter().map(result).collect()
 }
 
 fn single(site: &Site) -> Option<&Place> {
@@ -202,5 +277,5 @@ const FAILED: u32 = 2;
 /// After so many intervals of probes in which it was well, a better server is gone back to.
 const WELL_AGAIN: u32 = 3;
 
-/// For how long sentinels may not have heard of a failover.
-const STALE: Duration = Duration::from_secs(10);
+/// Sentinels that are asked. More do not make a service safer; a broken one may name any number.
+const MOST_SENTINELS: usize = 32;

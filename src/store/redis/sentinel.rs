@@ -1,11 +1,11 @@
 //! Who is the primary, as sentinels say.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::task::JoinSet;
 
-use super::connect::{dial, in_time};
+use super::scouts::{Answers, LATE, Scouts};
 use super::{Access, Connection, Failure, FailureClass, Place, Reply, diagnosis};
 
 /// What a sentinel knows of a service.
@@ -22,9 +22,9 @@ pub struct Watched {
 
 /// The primary of a service, and what other sentinels there are.
 ///
-/// All sentinels are asked at once, and the first that knows the service is believed; whether the
-/// place that it names really is a primary, that server has to say. `access` is to the sentinels;
-/// its database does not matter.
+/// All sentinels are asked at once, and of those that answer in time the one that has heard of most
+/// failovers is believed; whether the place that it names really is a primary, that server has to say.
+/// `access` is to the sentinels; its database does not matter.
 ///
 /// # Errors
 /// If none knows the service: then which of them said so, or what kept the last from answering.
@@ -34,67 +34,38 @@ pub async fn primary_by_sentinel(
     access: &Access,
     within: Duration,
 ) -> Result<Watched, Failure> {
-    let service = service.to_owned();
-    let ask =
-        move |place, connection| async move { ask(&place, &connection, &service, within).await };
-    first_answer(sentinels, access, within, ask)
-        .await
-        .unwrap_or_else(|| {
-            Err(Failure::new(
-                FailureClass::MisConfigured,
-                "no sentinel is given",
-            ))
-        })
+    let mut scouts = Scouts::new(within);
+    let watched = watched(&mut scouts, sentinels, (service, access), within).await;
+    let best = watched.answers.iter().max_by_key(|(_, known)| known.epoch);
+    match best {
+        Some((_, best)) => Ok(best.clone()),
+        None => Err(watched.into_failure().unwrap_or_else(nobody)),
+    }
 }
 
-/// Connects to all places at once and asks each; the first answer, or else what kept one of them
-/// from answering. None if there are no places. What still runs is ended.
-pub(super) async fn first_answer<T, F>(
-    places: &[Place],
-    access: &Access,
+/// What each sentinel says of a service.
+pub(super) async fn watched(
+    scouts: &mut Scouts,
+    sentinels: &[Place],
+    (service, access): (&str, &Access),
     within: Duration,
-    ask: impl FnOnce(Place, Connection) -> F + Clone + Send + 'static,
-) -> Option<Result<T, Failure>>
-where
-    T: Send + 'static,
-    F: Future<Output = Result<T, Failure>> + Send + 'static,
-{
-    let mut asked = JoinSet::new();
-    for place in places {
-        let (place, ask) = (place.clone(), ask.clone());
-        let access = Access {
-            database: 0,
-            ..access.clone()
-        };
-        asked.spawn(async move {
-            let all = async {
-                let connection = Box::pin(dial(&place, &access, within)).await?;
-                ask(place.clone(), connection).await
-            };
-            in_time(&place, &access, within, all).await
-        });
-    }
-    let mut failures = Vec::new();
-    while let Some(answer) = asked.join_next().await {
-        match answer {
-            Ok(Ok(answer)) => return Some(Ok(answer)),
-            Ok(Err(failure)) => failures.push(failure),
-            Err(_runtime_ends) => {}
-        }
-    }
-    failures.into_iter().max_by_key(telling).map(Err)
+) -> Answers<Watched> {
+    let service = service.to_owned();
+    let ask = move |place: Place, connection: Arc<Connection>| {
+        let service = service.clone();
+        async move { ask(&place, &connection, &service, within).await }
+    };
+    // They have none.
+    let access = Access {
+        database: 0,
+        ..access.clone()
+    };
+    scouts.ask(sentinels, |_| access.clone(), LATE, ask).await
 }
 
-/// How much a failure tells: that nobody was there tells the least, and what somebody can put right
-/// the most.
-fn telling(failure: &Failure) -> u8 {
-    match failure.class {
-        FailureClass::Timeout => 0,
-        FailureClass::Refused | FailureClass::Reset => 1,
-        FailureClass::Loading | FailureClass::ClusterDown => 2,
-        FailureClass::MisConfigured => 3,
-        _ => 4,
-    }
+/// The failure to ask nobody.
+pub(super) fn nobody() -> Failure {
+    Failure::new(FailureClass::MisConfigured, "no sentinel is given")
 }
 
 async fn ask(

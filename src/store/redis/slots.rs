@@ -1,8 +1,9 @@
 //! Which node of a cluster has which slot.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::sentinel::first_answer;
+use super::scouts::{Answers, LATE, Scouts};
 use super::slot::SLOTS;
 use super::{Access, Connection, Failure, FailureClass, Place, Reply, diagnosis};
 
@@ -74,30 +75,83 @@ impl SlotMap {
     }
 }
 
-/// Asks nodes of a cluster which of them has which slot. All are asked at once, and the first that
-/// knows of any slots is believed. The database of `access` does not matter.
+/// Asks nodes of a cluster which of them has which slot. All are asked at once, and of those that answer in
+/// time the one is believed that has heard of most changes. The database of `access` does not matter.
 ///
 /// # Errors
 /// If none knows, why.
 pub async fn slots(nodes: &[Place], access: &Access, within: Duration) -> Result<SlotMap, Failure> {
-    let ask = move |place: Place, connection: Connection| async move {
-        let question = vec!["SLOTS".into()];
-        let reply = connection.command("CLUSTER", question, within).await?;
+    let mut views = views(&mut Scouts::new(within), nodes, access, within).await;
+    match best_views(&mut views).into_iter().max_by_key(|view| view.0) {
+        Some((_, map)) => Ok(map),
+        None => Err(views.into_failure().unwrap_or_else(nobody)),
+    }
+}
+
+/// A cluster as one node sees it.
+#[derive(Clone, Debug)]
+pub(super) struct View {
+    map: SlotMap,
+    /// Grows with each failover, and when slots move.
+    epoch: u64,
+    /// It takes part in a majority, and every slot has a node.
+    is_ok: bool,
+}
+
+/// How each node sees the cluster.
+pub(super) async fn views(
+    scouts: &mut Scouts,
+    nodes: &[Place],
+    access: &Access,
+    within: Duration,
+) -> Answers<View> {
+    let ask = move |place: Place, connection: Arc<Connection>| async move {
+        let question =
+            |what: &'static str| connection.command("CLUSTER", vec![what.into()], within);
+        let reply = question("SLOTS").await?;
         let map = SlotMap::read(&place, &reply)
             .ok_or_else(|| diagnosis::garbage(&place, "CLUSTER SLOTS gives no slots"))?;
-        match map.places.is_empty() {
-            true => Err(no_slots(&place)),
-            false => Ok(map),
+        if map.places.is_empty() {
+            return Err(no_slots(&place));
         }
-    };
-    first_answer(nodes, access, within, ask)
-        .await
-        .unwrap_or_else(|| {
-            Err(Failure::new(
-                FailureClass::MisConfigured,
-                "no node of the cluster is given",
-            ))
+        // A user that may not ask for it can do without.
+        let about = question("INFO").await.unwrap_or(Reply::Nil);
+        let about = about.text().unwrap_or_default();
+        let field = |name: &str| {
+            let lines = about.lines();
+            lines
+                .filter_map(|line| line.split_once(':'))
+                .find_map(|(key, value)| (key == name).then(|| value.trim()))
+        };
+        let epoch = field("cluster_current_epoch").and_then(|epoch| epoch.parse().ok());
+        Ok(View {
+            map,
+            epoch: epoch.unwrap_or_default(),
+            is_ok: field("cluster_state").is_none_or(|state| state == "ok"),
         })
+    };
+    // A cluster has one database only.
+    let access = Access {
+        database: 0,
+        ..access.clone()
+    };
+    scouts.ask(nodes, |_| access.clone(), LATE, ask).await
+}
+
+/// The maps of nodes that take part in a majority, each with its epoch; of all nodes if none does.
+pub(super) fn best_views(views: &mut Answers<View>) -> Vec<(u64, SlotMap)> {
+    let all = std::mem::take(&mut views.answers);
+    let some_ok = all.iter().any(|(_, view)| view.is_ok);
+    let best = all.into_iter().filter(|(_, view)| view.is_ok || !some_ok);
+    best.map(|(_, view)| (view.epoch, view.map)).collect()
+}
+
+/// The failure to ask nobody.
+pub(super) fn nobody() -> Failure {
+    Failure::new(
+        FailureClass::MisConfigured,
+        "no node of the cluster is given",
+    )
 }
 
 fn no_slots(place: &Place) -> Failure {

@@ -12,9 +12,8 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
-use super::gauge::{Gauges, QueueReading};
+use super::gauge::{Gauge, QueueReading};
 use super::health::{Health, LinkStatus};
-use super::queue::QueueConfig;
 use super::resolve;
 use super::route::Route;
 use super::{Access, Address, Failure, Heartbeat, Place, Reached, Topology};
@@ -41,7 +40,7 @@ pub struct RedisConfig {
     pub breaker: BreakerConfig,
     /// How often a server that is left alone is looked after.
     pub probe_interval: Duration,
-    /// Queries that may wait on one core.
+    /// Queries that may wait, on all cores and for all servers together.
     pub queue_size: usize,
     /// Checks in one call.
     pub batch_size: usize,
@@ -66,7 +65,7 @@ pub struct RedisStore {
     route: watch::Sender<Route>,
     /// Milliseconds by which the servers' clock is ahead of ours, as last seen.
     ahead: AtomicI64,
-    queues: Gauges,
+    queue: Arc<Gauge>,
     /// Calls that were given up and are not over.
     unanswered: AtomicUsize,
     notes: Mutex<Notes>,
@@ -118,12 +117,12 @@ impl RedisStore {
     pub fn start(config: RedisConfig, clock: Clock, events: Arc<dyn Events>) -> Arc<Self> {
         let store = Arc::new(Self {
             health: Health::new(config.name, clock.clone(), Arc::clone(&events)),
+            queue: Arc::new(Gauge::new(config.queue_size)),
             config,
             clock,
             events,
             route: watch::Sender::new(Route::Unknown),
             ahead: AtomicI64::new(0),
-            queues: Gauges::default(),
             unanswered: AtomicUsize::new(0),
             notes: Mutex::default(),
         });
@@ -148,7 +147,7 @@ impl RedisStore {
     /// Looks how full the queues were since this was called last. One caller each second, since a
     /// peak is seen once; everybody else asks for the [last](Self::last).
     pub fn sample(&self) -> RedisSample {
-        self.queues.sample();
+        self.queue.sample();
         self.last()
     }
 
@@ -158,7 +157,7 @@ impl RedisStore {
         let (away, away_now) = self.health.away();
         RedisSample {
             state: self.health.state().0,
-            queue: self.queues.read(),
+            queue: self.queue.read(),
             unanswered: self.unanswered.load(Ordering::Relaxed),
             away,
             away_now,
@@ -185,16 +184,9 @@ impl RedisStore {
         &self.config
     }
 
-    pub(super) fn queue_config(&self) -> QueueConfig {
-        QueueConfig {
-            max_size: self.config.queue_size,
-            batch_size: self.config.batch_size,
-        }
-    }
-
-    /// Of all queues of its links, how full they are.
-    pub(super) fn queues(&self) -> &Gauges {
-        &self.queues
+    /// The places of all queues of its links.
+    pub(super) fn queue(&self) -> &Arc<Gauge> {
+        &self.queue
     }
 
     pub(super) fn health(&self) -> &Health {

@@ -113,6 +113,24 @@ impl Unasked {
     }
 }
 
+/// The same checks with refunds of nothing, if the store may have carried the refunds out: what it has
+/// given back must not be given back here as well, neither to this replica's share nor by owing the store
+/// less. None if nothing has to change.
+fn keep_refunds(checks: &[Check], why: Unasked) -> Option<Vec<Check>> {
+    let is_refund = |check: &Check| matches!(check.hits, Hits::Refund(_));
+    if why.unexecuted() || !checks.iter().any(is_refund) {
+        return None;
+    }
+    let kept = checks.iter().map(|check| Check {
+        hits: match check.hits {
+            Hits::Refund(_) => Hits::Refund(0),
+            hits @ (Hits::Charge(_) | Hits::Peek) => hits,
+        },
+        ..check.clone()
+    });
+    Some(kept.collect())
+}
+
 impl SharedStore {
     /// Shares `main`, and `per_second` for limits whose unit is a second.
     #[must_use]
@@ -219,6 +237,8 @@ impl SharedStore {
         why: Unasked,
     ) -> Result<Decision, Unavailable> {
         self.tell_fell(why, checks.len());
+        let kept = keep_refunds(checks, why);
+        let checks = kept.as_deref().unwrap_or(checks);
         let is = |mode| move |check: &Check| check.on_store_failure == mode;
         if checks.iter().any(is(OnStoreFailure::Error)) {
             return Err(Unavailable(why));

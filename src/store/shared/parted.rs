@@ -21,18 +21,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use tokio::time::timeout_at;
+use tokio::time::{sleep, timeout_at};
 
 use super::lane::{Asked, Inner, Site};
 use super::parts::{Part, Tally, split};
 use super::{Unasked, Unavailable};
 use crate::algorithm::lands;
+use crate::clock::Timestamp;
 use crate::model::{Check, Decision, OnStoreFailure};
 use crate::store::redis::{Place, Task, now};
 
 /// A query in parts, and how far it has got.
 struct Parted<'q> {
-    lane: &'q Inner,
+    lane: &'q Arc<Inner>,
     due: Instant,
     asked: &'q Asked,
     tally: Tally<'q>,
@@ -87,7 +88,7 @@ pub(super) async fn decide(
 }
 
 impl<'q> Parted<'q> {
-    fn new(lane: &'q Inner, asked: &'q Asked, due: Instant) -> Self {
+    fn new(lane: &'q Arc<Inner>, asked: &'q Asked, due: Instant) -> Self {
         Self {
             lane,
             due,
@@ -182,7 +183,6 @@ impl<'q> Parted<'q> {
     /// Has everything given back that was charged, and waits for that no longer than the caller
     /// does; it is done all the same.
     async fn give_back(&mut self) {
-        let patience = now() + GIVE_BACK;
         let mut given = Vec::new();
         for Decided { part, decision, by } in self.decided.drain(..) {
             // Another server may never have heard of the charge.
@@ -195,16 +195,42 @@ impl<'q> Parted<'q> {
                 .and_then(|&first| decision.verdicts.get(first))
             {
                 let checks = part.pick(&charged);
-                let task = Task::GiveBack(first.at);
-                let asked = self.lane.ask(part.place, checks, task, patience);
-                given.push(async move { (part, charged, asked.await) });
+                let giving = give_back(Arc::clone(self.lane), (part.place, by), checks, first.at);
+                // In a task of its own: it goes on when nobody waits any more.
+                let giving = tokio::spawn(giving);
+                given.push(async move { (part, charged, giving.await) });
             }
         }
         let all = timeout_at(self.due.into(), join_all(given)).await;
         for (part, charged, answer) in all.unwrap_or_else(|_elapsed| Vec::new()) {
-            if let Ok(decision) = answer {
+            if let Ok(Ok(decision)) = answer {
                 self.tally.fill_some(part, &charged, &decision.verdicts);
             }
+        }
+    }
+}
+
+/// Has hits taken back that were charged at `at` by the server of a site. What surely was not done is
+/// tried again: the connection may just be lost, and the next one good.
+async fn give_back(
+    lane: Arc<Inner>,
+    (site, by): (Site, Option<Place>),
+    checks: Arc<[Check]>,
+    at: Timestamp,
+) -> Result<Decision, Unasked> {
+    let (until, mut pause) = (now() + GIVE_BACK, FIRST_PAUSE);
+    loop {
+        let task = Task::GiveBack(at);
+        let asked = lane.ask(site, Arc::clone(&checks), task, until).await;
+        let failed = asked.as_ref().err();
+        if !failed.is_some_and(|why| why.unexecuted()) || now() + pause >= until {
+            return asked;
+        }
+        sleep(pause).await;
+        pause = pause.saturating_mul(2);
+        // Another server may never have heard of the charge.
+        if lane.server(site) != by {
+            return asked;
         }
     }
 }
@@ -228,6 +254,9 @@ async fn would_pass(
     }
     !denied.denies()
 }
+
+/// The first pause before hits are tried to be given back again; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long giving back may take. Nobody waits so long, but nothing may stay charged.
 const GIVE_BACK: Duration = Duration::from_secs(1);

@@ -93,9 +93,10 @@ async fn a_frozen_server_is_waited_for_no_longer_than_may_be_and_then_left_alone
         (rig.last().unanswered == 0).then_some(())
     })
     .await;
-    // One more may have left before the link saw that the third was late.
+    // After each of the three one more may have left before the link saw that it was late; that says
+    // nothing more.
     let timeouts = rig.events.called("timeout");
-    assert!((3..=4).contains(&timeouts), "{:?}", rig.events);
+    assert!((3..=6).contains(&timeouts), "{:?}", rig.events);
     // What was sent to it may have been charged when it woke, once at most.
     let late = rig.counted("ann").await - rig.charged();
     let most = u64::try_from(timeouts).unwrap();

@@ -56,13 +56,12 @@ async fn calls_are_measured_until_a_frozen_server_answers_though_their_connectio
     let start = Instant::now();
     single.server.freeze();
     rig.until_open("ann", HURRY).await;
-    let given_up = Instant::now();
     until_async("the connection to be given up", async || {
         rig.ask("ann").await;
         rig.fell(FallbackReason::Gone).then_some(())
     })
     .await;
-    until_passed(given_up, LONG).await;
+    until_passed(Instant::now(), LONG).await;
     assert_eq!(rig.events.called("timeout"), 0);
     assert!(rig.last().unanswered >= 4, "the calls, and a probe");
     single.server.thaw();
@@ -71,10 +70,11 @@ async fn calls_are_measured_until_a_frozen_server_answers_though_their_connectio
     let calls = rig.events.every_call(Operation::Decide);
     let late = calls.iter().chain(&probes);
     let late: Vec<_> = late.filter(|call| call.result == "timeout").collect();
-    // One more may have left before the link saw that the third was late.
+    // After each of the three one more may have left before the link saw that it was late; that says
+    // nothing more.
     let timeouts = rig.events.called("timeout");
     assert!(
-        late.len() > timeouts && (3..=4).contains(&timeouts),
+        late.len() > timeouts && (3..=6).contains(&timeouts),
         "{late:?}"
     );
     for call in late {

@@ -18,5 +18,8 @@ mod refusals;
 mod rig;
 mod secrets;
 mod service;
+mod stalls;
+mod undone;
+mod views;
 
 pub(crate) use self::rig::{Rig, Set};

@@ -21,6 +21,7 @@ const SMALL: Set = Set {
     batch: 1,
     password_file: None,
     per_second: false,
+    per_second_url: None,
     key_prefix: "tollgate",
 };
 

@@ -8,6 +8,7 @@ use tollgate::model::Source;
 
 use super::rig::{PATIENCE, Rig, Set};
 use crate::process::until_async;
+use crate::topology::standin::{Standin, bulk};
 use crate::topology::{Flavour, Server, Single, Topology};
 
 /// How a server is made to refuse, and how it is put right.
@@ -117,6 +118,25 @@ async fn a_server_held_up_by_a_script_is_left_alone_until_that_ends() {
     ended.unwrap_err();
     assert!(rig.fell(FallbackReason::Failed));
     assert_eq!(rig.counted("ann").await, rig.charged());
+}
+
+#[tokio::test]
+async fn a_server_that_never_keeps_scripts_is_left_alone_and_told_of() {
+    let standin = Standin::start(Duration::ZERO, |words| match words[0].as_str() {
+        "INFO" => bulk("redis_version:7.0.15\r\nredis_mode:standalone\r\nrole:master\r\n"),
+        "SCRIPT" => bulk(&"a".repeat(40)),
+        "EVALSHA" => "-NOSCRIPT No matching script. Please use EVAL.\r\n".into(),
+        "PING" => "+PONG\r\n".into(),
+        _ => "+OK\r\n".into(),
+    })
+    .await;
+    let rig = Rig::start(&format!("redis://{}", standin.addr), Set::default()).await;
+    rig.until_open("ann", PATIENCE).await;
+    let trouble = rig.trouble().unwrap();
+    assert!(trouble.contains("SCRIPT FLUSH"), "{trouble}");
+    assert_eq!(rig.ask("ann").await, Source::Local);
+    assert_eq!(rig.events.fell().last(), Some(&FallbackReason::BreakerOpen));
+    assert_eq!(rig.events.called("ok"), 0, "{:?}", rig.events);
 }
 
 #[tokio::test]

@@ -41,6 +41,8 @@ pub(crate) struct Set {
     pub(crate) password_file: Option<PathBuf>,
     /// Limits per second have a store of their own, at the same place.
     pub(crate) per_second: bool,
+    /// Where that is, if it is somewhere else.
+    pub(crate) per_second_url: Option<String>,
     /// What the names of keys begin with. The slot of a key does not depend on it.
     pub(crate) key_prefix: &'static str,
 }
@@ -56,6 +58,7 @@ impl Default for Set {
             batch: 128,
             password_file: None,
             per_second: false,
+            per_second_url: None,
             key_prefix: "tollgate",
         }
     }
@@ -101,8 +104,10 @@ impl Rig {
         };
         let start = |config| RedisStore::start(config, Clock::system(), Arc::clone(&events) as _);
         let per_second = set.per_second.then(|| {
+            let url = set.per_second_url.as_deref().unwrap_or(url);
             start(RedisConfig {
                 name: StoreName::PerSecond,
+                sites: url.split(',').map(site).collect(),
                 ..config.clone()
             })
         });

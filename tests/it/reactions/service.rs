@@ -198,6 +198,46 @@ async fn a_queue_that_fills_is_seen_in_the_metrics_and_so_is_its_end() {
     utilization("0").await;
 }
 
+/// However many cores there are, and whichever of them a burst comes to.
+#[tokio::test]
+async fn a_burst_on_one_connection_may_use_the_whole_queue() {
+    for threads in [2, 16, 64] {
+        let single = Single::start(Flavour::Redis7).await;
+        let settings = format!("threads: {threads}\nqueue: {{batch_size: 8}}\n");
+        let harness = serve_with(&single.url(), "30s", &settings).await;
+        let mut client = harness.client().await;
+        assert_eq!(client.code("shop", &[("user", "ann")]).await, Code::Ok);
+        pause(&single.server).await;
+        // queue.max_size is 1,000.
+        let asked: Vec<_> = (0..900)
+            .map(|user| {
+                let mut client = Client(client.0.clone());
+                tokio::spawn(async move {
+                    let user = user.to_string();
+                    client.code("shop", &[("user", &user)]).await
+                })
+            })
+            .collect();
+        until("most of them to wait", async || {
+            let (_, metrics) = harness.get("/metrics").await;
+            let length = metrics
+                .lines()
+                .find_map(|line| line.strip_prefix("tollgate_queue_length{store=\"main\"} "));
+            length.is_some_and(|length| length.parse::<f64>().unwrap() > 300.0)
+        })
+        .await;
+        single.server.cli(&["CLIENT", "UNPAUSE"]).await;
+        for asked in asked {
+            assert_eq!(asked.await.unwrap(), Code::Ok, "{threads} threads");
+        }
+        let (_, metrics) = harness.get("/metrics").await;
+        let full = metrics
+            .lines()
+            .find(|line| line.contains("reason=\"queue_full\"") && !line.ends_with(" 0"));
+        assert_eq!(full, None, "{threads} threads");
+    }
+}
+
 #[tokio::test]
 async fn a_caller_in_a_hurry_is_answered_in_time() {
     let single = Single::start(Flavour::Redis7).await;

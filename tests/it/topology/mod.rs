@@ -16,7 +16,7 @@ mod ports;
 mod sentinel;
 mod server;
 mod single;
-
+pub(crate) mod standin;
 mod tls;
 mod wire;
 
