@@ -57,6 +57,11 @@ impl Overflow {
         }
     }
 
+    /// Whether there is no sketch.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.sketches.is_empty()
+    }
+
     /// Memory that it takes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes + self.sketches.capacity() * size_of::<Option<Owned>>()
@@ -69,10 +74,6 @@ impl Overflow {
         (rule, quota): (RuleId, &Quota),
         now: Timestamp,
     ) -> Option<Shared> {
-        // As a rule there are none, and each denial asks.
-        if self.sketches.is_empty() {
-            return None;
-        }
         let kind = Kind::of(quota);
         let is_its =
             |owned: &Owned| owned.rule == rule && owned.kind == kind && owned.expires_at > now;

@@ -244,6 +244,10 @@ impl Shard {
             && let Some(state) = self.table.state(at)
         {
             let verdict = moment.tell(check, spot, state, judgement);
+            // As a rule there are no sketches.
+            if self.overflow.is_empty() {
+                return verdict;
+            }
             return moment.extend_wait(verdict, check, state, || {
                 let print = self.table.fingerprint(at);
                 print.map_or(0, |print| {
