@@ -198,9 +198,10 @@ impl<'s> Asking<'s> {
 
     /// The answer by what the store decided of `query`.
     #[must_use]
-    pub fn finish(self, query: &Query<'_>, decision: &Decision) -> Answer<'s> {
-        let (answer, checks) = self.plan.fold(decision);
-        self.snapshot.tell(self.domain, query, &answer, &checks);
+    pub fn finish(mut self, query: &Query<'_>, decision: &Decision) -> Answer<'s> {
+        let answer = self.plan.fold(decision);
+        let checks = self.plan.checks();
+        self.snapshot.tell(self.domain, query, &answer, checks);
         answer
     }
 

@@ -51,7 +51,7 @@ struct QueueState {
     length: usize,
     /// Most of them.
     limit: usize,
-    /// How full the fullest core's was at most in the last second, from 0 to 1.
+    /// How full it was at most in the last second, from 0 to 1.
     utilization: f64,
 }
 

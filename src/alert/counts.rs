@@ -75,8 +75,8 @@ impl Counts {
 /// How things stand now.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Levels {
-    /// How much of the fullest queue to a shared store was used in the last second, at its
-    /// fullest: 0 to 1.
+    /// How much of the queue to a shared store was used in the last second, at its fullest: 0 to 1. Of
+    /// two stores that of the fuller one.
     pub queue: f64,
     /// For how long each shared store has not been asked, by [`StoreName::index`]; zero if it is.
     pub down: [Duration; StoreName::ALL.len()],

@@ -5,7 +5,7 @@
 pub enum Alert {
     /// The share of rate limit calls that are answered with an error, in percent.
     ErrorRate,
-    /// How full the fullest queue to the shared store was in the last second, in percent.
+    /// How full the queue to a shared store was at most in the last second, in percent.
     QueueFull,
     /// How often a breaker opened in the window.
     CircuitTrips,

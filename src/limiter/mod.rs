@@ -98,13 +98,14 @@ impl<'p> Plan<'p> {
         &self.checks
     }
 
-    /// Lays the store's verdicts beside the descriptors they are for, and gives the checks back.
+    /// Lays the store's verdicts beside the descriptors they are for. Once: the checks stay, what was
+    /// matched goes with the answer.
     #[must_use]
-    pub fn fold(self, decision: &Decision) -> (Answer<'p>, Checks) {
+    pub fn fold(&mut self, decision: &Decision) -> Answer<'p> {
         let mut verdicts = self.checks.iter().zip(&decision.verdicts);
         let statuses = self
             .matched
-            .into_iter()
+            .drain(..)
             .map(|matched| {
                 let verdict = match matched {
                     Matched::Limited(..) | Matched::Override(_) => verdicts.next(),
@@ -113,12 +114,11 @@ impl<'p> Plan<'p> {
                 Status::new(matched, verdict)
             })
             .collect();
-        let answer = Answer {
+        Answer {
             domain: Some(self.domain),
             statuses,
             denied: decision.denied,
-        };
-        (answer, self.checks)
+        }
     }
 }
 

@@ -64,7 +64,7 @@ impl Store {
             Self::Memory(memory) => {
                 memory.sweep_next(now);
             }
-            Self::Shared(shared) => shared.local().sweep_next(shared.now()),
+            Self::Shared(shared) => shared.local().sweep_next(shared.earliest_now()),
         }
     }
 

@@ -263,7 +263,7 @@ pub(super) const QUEUE_LIMIT: Instrument = Instrument {
 pub(super) const QUEUE_UTILIZATION: Instrument = Instrument {
     name: "tollgate.queue.utilization",
     unit: "1",
-    help: "Share of what may wait to be sent to a shared store that did, on the fullest core at its fullest in the last second",
+    help: "Share of what may wait to be sent to a shared store that did, at its fullest in the last second",
     kind: Kind::Gauge,
     attributes: &["store"],
 };

@@ -21,7 +21,7 @@ pub struct StoreReading {
     pub queue_length: u64,
     /// Most of them.
     pub queue_limit: u64,
-    /// How full the fullest queue was in the last second, from 0 to 1.
+    /// How full the queue was at most in the last second, from 0 to 1.
     pub queue_utilization: f64,
     /// For how long it was not asked, ever.
     pub local_time: Duration,

@@ -243,7 +243,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ),
     (
         "circuit_breaker.threshold",
-        "Calls to one server that fail in a row until no request waits for it any more.",
+        "Failures of one server in a row, calls under way together being one, until no request waits for it any more.",
     ),
     (
         "circuit_breaker.timeout",
@@ -251,7 +251,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ),
     (
         "circuit_breaker.probe_interval",
-        "How often the server is probed meanwhile, at least 10ms.",
+        "How seldom the server is probed meanwhile at most, at least 10ms: the first probe follows after 10ms.",
     ),
     (
         "queue.max_size",

@@ -129,8 +129,9 @@ impl Ledger {
         }
     }
 
-    /// Takes up to `most` entries out, as checks that charge what still counts of them.
-    pub(super) fn take(&self, most: usize, now: Timestamp) -> Vec<Check> {
+    /// Takes up to `most` entries out, as checks that charge what still counts of them by the clock of
+    /// their store.
+    pub(super) fn take(&self, most: usize, clock: impl Fn(&Check) -> Timestamp) -> Vec<Check> {
         let mut taken = Vec::new();
         let first = self.taken.fetch_add(1, Ordering::Relaxed);
         for turn in 0..self.shards.len() {
@@ -148,6 +149,7 @@ impl Ledger {
                 let mut removed = 0;
                 for entry in shard.entries.extract_if(|_| true).take(wanted) {
                     removed += 1;
+                    let now = clock(&entry.check);
                     let (check, faded) = entry.into_check(now);
                     taken.extend(check);
                     self.note_faded(faded);

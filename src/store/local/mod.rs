@@ -242,13 +242,13 @@ impl LocalStore {
     }
 
     /// Hands out up to `most` keys whose hits the shared store does not know of, as checks that
-    /// charge it with what still counts at `now`. Fewer than `most`: there are no more now.
+    /// charge it with what still counts by its `clock`. Fewer than `most`: there are no more now.
     ///
     /// Each charge lands, whatever the limit says (the check's quota is one of `debt`), for these
     /// hits were let pass. Whoever cannot deliver them puts them back.
     #[must_use]
-    pub fn take(&self, most: usize, now: Timestamp) -> Vec<Check> {
-        self.ledger.take(most, now)
+    pub fn take(&self, most: usize, clock: impl Fn(&Check) -> Timestamp) -> Vec<Check> {
+        self.ledger.take(most, clock)
     }
 
     /// Whether there are keys with hits that the shared store does not know of.

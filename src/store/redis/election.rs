@@ -1,10 +1,10 @@
 //! Which of several answers to "who has the keys?" is believed: a pure state machine.
 //!
 //! Sentinels and the nodes of a Cluster say how many failovers they have heard of: an epoch. The
-//! highest one is believed, whoever says so first, if the server that it names agrees. A lower epoch
+//! highest one is believed, whichever says so first, if the server that it names agrees. A lower epoch
 //! than the one known comes from a node that has missed a failover, and is not believed, unless a
-//! majority of all that were asked has said the same for [`REBUILT`]: then they have been set up anew, or
-//! the higher one was bogus.
+//! majority of the voters has said the same for [`REBUILT`]: then they have been set up anew, or the
+//! higher one was bogus. What was outvoted is ignored from then on, until a majority says that.
 
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,8 @@ pub(super) struct Election<T> {
     epoch: u64,
     /// What a majority says with a lower epoch, and since when.
     behind: Option<(T, Instant)>,
+    /// Answers of higher epochs that a majority has outvoted.
+    outvoted: Vec<(u64, T)>,
 }
 
 impl<T: PartialEq + Clone> Election<T> {
@@ -21,50 +23,77 @@ impl<T: PartialEq + Clone> Election<T> {
         Self {
             epoch: 0,
             behind: None,
+            outvoted: Vec::new(),
         }
     }
 
-    /// What may be believed of these answers, each with its epoch, the best first. So many were asked.
+    /// What may be believed of these answers, each with its epoch, the best first. There are so many
+    /// voters, whether they have answered or not. Nothing follows on what a majority says.
     pub(super) fn candidates(
         &mut self,
         answers: &[(u64, T)],
-        asked: usize,
+        voters: usize,
         now: Instant,
     ) -> Vec<(u64, T)> {
-        let votes = |one: &(u64, T)| answers.iter().filter(|other| other.1 == one.1).count();
-        let mut ranked: Vec<&(u64, T)> = answers.iter().collect();
-        // Stable: of equals the first.
-        ranked.sort_by_key(|answer| std::cmp::Reverse((answer.0, votes(answer))));
-        ranked.dedup_by(|later, first| later.1 == first.1);
-        let current: Vec<(u64, T)> = ranked
-            .iter()
-            .filter(|answer| answer.0 >= self.epoch)
-            .map(|answer| (*answer).clone())
-            .collect();
-        let has_majority = |answer: &&&(u64, T)| votes(answer).saturating_mul(2) > asked;
-        let lower = ranked
-            .iter()
-            .find(has_majority)
-            .filter(|answer| answer.0 < self.epoch);
-        let Some(lower) = lower else {
-            self.behind = None;
-            return current;
-        };
-        let since = match &self.behind {
-            Some((said, since)) if *said == lower.1 => *since,
-            _ => {
-                self.behind = Some((lower.1.clone(), now));
-                now
+        let mut counted: Vec<((u64, T), usize)> = Vec::new();
+        for (epoch, what) in answers {
+            match counted.iter_mut().find(|((_, other), _)| other == what) {
+                Some(((highest, _), votes)) => {
+                    *highest = (*highest).max(*epoch);
+                    *votes = votes.saturating_add(1);
+                }
+                None => counted.push(((*epoch, what.clone()), 1)),
             }
-        };
-        match now.saturating_duration_since(since) >= REBUILT {
-            true => vec![(*lower).clone()],
-            false => current,
+        }
+        let is_majority = |votes: usize| votes.saturating_mul(2) > voters;
+        for (answer, votes) in &counted {
+            if is_majority(*votes) {
+                self.outvoted.retain(|outvoted| outvoted.1 != answer.1);
+            }
+        }
+        counted.retain(|(answer, _)| !self.outvoted.contains(answer));
+        // Stable: of equals the first.
+        counted.sort_by_key(|((epoch, _), votes)| std::cmp::Reverse((*epoch, *votes)));
+        let lower = counted
+            .iter()
+            .find(|((epoch, _), votes)| is_majority(*votes) && *epoch < self.epoch);
+        let mut candidates = Vec::new();
+        if let Some((answer, _)) = lower
+            && self.is_lasting(&answer.1, now)
+        {
+            candidates.push(answer.clone());
+        }
+        for (answer, votes) in counted {
+            if answer.0 < self.epoch {
+                break;
+            }
+            candidates.push(answer);
+            if is_majority(votes) {
+                self.behind = None;
+                break;
+            }
+        }
+        candidates
+    }
+
+    /// Whether a majority has said this for long. A look in which there was no majority interrupts
+    /// nothing.
+    fn is_lasting(&mut self, what: &T, now: Instant) -> bool {
+        match &self.behind {
+            Some((said, since)) if said == what => now.saturating_duration_since(*since) >= REBUILT,
+            _ => {
+                self.behind = Some((what.clone(), now));
+                false
+            }
         }
     }
 
-    /// A candidate of this epoch is believed.
-    pub(super) fn elected(&mut self, epoch: u64) {
+    /// A candidate is believed; these were the answers.
+    pub(super) fn elected(&mut self, epoch: u64, answers: &[(u64, T)]) {
+        if epoch < self.epoch {
+            let higher = answers.iter().filter(|answer| answer.0 > epoch);
+            self.outvoted = higher.cloned().collect();
+        }
         self.epoch = epoch;
         self.behind = None;
     }
@@ -83,20 +112,23 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_epoch_comes_first_and_then_what_most_say() {
+    fn the_highest_epoch_comes_first_and_nothing_after_what_most_say() {
         let (mut election, now) = start();
         let answers = [(7, "old"), (8, "new"), (7, "other"), (7, "other")];
         assert_eq!(
             election.candidates(&answers, 4, now),
             [(8, "new"), (7, "other"), (7, "old")]
         );
+        // A majority names one that cannot be reached from here: no other will do.
+        let split = [(8, "there"), (8, "there"), (7, "here")];
+        assert_eq!(election.candidates(&split, 3, now), [(8, "there")]);
         assert!(election.candidates(&[], 4, now).is_empty());
     }
 
     #[test]
     fn a_node_that_has_missed_a_failover_is_never_believed() {
         let (mut election, now) = start();
-        election.elected(8);
+        election.elected(8, &[]);
         for second in 0..60 {
             let now = now + Duration::from_secs(second);
             // Only one of three is reached, and it is stale; then two, which do not agree.
@@ -107,18 +139,37 @@ mod tests {
     }
 
     #[test]
-    fn a_majority_is_believed_in_the_end_and_a_bogus_epoch_is_not_for_ever() {
+    fn a_majority_is_believed_in_the_end_and_what_it_outvotes_does_not_come_back() {
         let (mut election, now) = start();
-        election.elected(1_000_000);
+        election.elected(1_000_000, &[]);
         let rebuilt = [(1, "new"), (1, "new"), (1_000_000, "bogus")];
         let at = |second| now + Duration::from_secs(second);
-        assert_eq!(election.candidates(&rebuilt, 3, at(0))[0].1, "bogus");
+        assert_eq!(
+            election.candidates(&rebuilt, 3, at(0)),
+            [(1_000_000, "bogus")]
+        );
+        // A look that finds no majority changes nothing.
+        assert!(election.candidates(&rebuilt[..1], 3, at(5)).is_empty());
         assert_eq!(election.candidates(&rebuilt, 3, at(9))[0].1, "bogus");
-        assert_eq!(election.candidates(&rebuilt, 3, at(10)), [(1, "new")]);
-        election.elected(1);
-        assert_eq!(election.candidates(&rebuilt[..2], 3, at(11)), [(1, "new")]);
-        // A majority that changes its mind begins anew.
-        election.elected(9);
+        assert_eq!(election.candidates(&rebuilt, 3, at(10))[0], (1, "new"));
+        election.elected(1, &rebuilt);
+        for second in 11..40 {
+            assert_eq!(election.candidates(&rebuilt, 3, at(second)), [(1, "new")]);
+            assert!(election.candidates(&rebuilt[2..], 3, at(second)).is_empty());
+        }
+        // Unless most say so in turn.
+        let turned = [(1, "new"), (1_000_000, "bogus"), (1_000_000, "bogus")];
+        assert_eq!(
+            election.candidates(&turned, 3, at(40)),
+            [(1_000_000, "bogus")]
+        );
+    }
+
+    #[test]
+    fn a_majority_that_changes_its_mind_begins_anew() {
+        let (mut election, now) = start();
+        let at = |second| now + Duration::from_secs(second);
+        election.elected(9, &[]);
         let say = |what| [(2, what), (2, what)];
         assert!(election.candidates(&say("a"), 3, at(20)).is_empty());
         assert!(election.candidates(&say("b"), 3, at(29)).is_empty());

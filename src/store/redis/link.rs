@@ -22,7 +22,7 @@ use tracing::debug;
 
 use super::health::LinkId;
 use super::line::{Ended, Line};
-use super::probes::Probes;
+use super::probes::{Probes, Trouble};
 use super::queue::{Missed, Outcome, Queue, Waiting, Work};
 use super::{Connection, Failure, FailureClass, Place, Reaction, RedisStore, now};
 use crate::event::BreakerState;
@@ -55,6 +55,10 @@ struct State {
     silent_since: Option<Instant>,
     /// How often in a row scripts had to be loaded again, and no call was answered in between.
     reloads: u32,
+    /// When they were loaded last.
+    loaded: Option<Instant>,
+    /// A query has been answered since [`Link::next_round`] was called last.
+    answered: bool,
     /// Connections that have been given up, over which answers to calls of before may still come.
     fallen: VecDeque<Weak<Connection>>,
 }
@@ -107,6 +111,8 @@ impl Link {
                 doubted: false,
                 silent_since: None,
                 reloads: 0,
+                loaded: None,
+                answered: false,
                 fallen: VecDeque::new(),
             }),
             wake: Notify::new(),
@@ -172,11 +178,18 @@ impl Link {
         };
         let sent = now();
         let done = errand(&line).await;
+        let is_late = done
+            .as_ref()
+            .is_err_and(|failure| failure.class == FailureClass::Timeout);
+        if !is_late {
+            self.state.lock().heard();
+        }
         if let Err(failure) = &done
-            && failure.class == FailureClass::Timeout
+            && is_late
         {
             {
                 let mut state = self.state.lock();
+                state.kept_silent(sent);
                 state.breaker.failed(sent, now());
                 state.shed();
             }
@@ -283,15 +296,20 @@ impl Link {
         let mut probes = Probes::new(self.store.config().probe_interval);
         let mut closed = std::pin::pin!(line.closed());
         loop {
-            let (wait, troubled) = self.next_round();
+            let at = now();
+            let (wait, trouble) = self.next_round(at);
+            let probe = probes.wait(trouble, at).filter(|_| probing.is_empty());
             if wait == Some(Duration::ZERO) {
-                let round = self.state.lock().queue.take(now());
+                let round = self.state.lock().queue.take(at);
                 if !round.is_empty() {
                     rounds.push(line.send(round));
                 }
                 continue;
             }
-            let probe = probes.wait(troubled, now());
+            if probe == Some(Duration::ZERO) {
+                probing.push(async move { (at, line.probe().await) });
+                continue;
+            }
             tokio::select! {
                 biased;
                 Some(ended) = rounds.next() => {
@@ -310,17 +328,13 @@ impl Link {
                         return failure;
                     }
                 }
-                () = sleep(probe.unwrap_or_default()), if probe.is_some() && probing.is_empty() => {
-                    let sent = now();
-                    probing.push(async move { (sent, line.probe().await) });
-                }
+                () = sleep(probe.unwrap_or_default()), if probe.is_some() => {}
             }
         }
     }
 
-    /// How long the next round waits, and whether probes are wanted.
-    fn next_round(&self) -> (Option<Duration>, bool) {
-        let now = now();
+    /// How long the next round waits, and how the link is.
+    fn next_round(&self, now: Instant) -> (Option<Duration>, Trouble) {
         let mut state = self.state.lock();
         let admits = state.breaker.state(now);
         let most = match admits {
@@ -329,7 +343,12 @@ impl Link {
             BreakerState::Open => 0,
         };
         let wait = state.queue.wait(most, now);
-        (wait, admits != BreakerState::Closed || state.doubted)
+        let trouble = Trouble {
+            wants_probes: admits != BreakerState::Closed || state.doubted,
+            is_open: admits == BreakerState::Open,
+            answered: std::mem::take(&mut state.answered),
+        };
+        (wait, trouble)
     }
 
     /// What a round's calls came to.
@@ -343,14 +362,17 @@ impl Link {
                     state.breaker.succeeded(now());
                     state.heard();
                     state.reloads = 0;
+                    state.answered = true;
                     continue;
                 };
                 match failure.class {
                     FailureClass::Timeout => state.kept_silent(call.sent),
                     _ => state.heard(),
                 }
-                let loses_scripts = failure.class.reaction() == Reaction::LoadScripts
-                    && state.reloads >= MOST_RELOADS;
+                // One that was sent before the scripts were loaded last says nothing of them.
+                let lost_scripts = failure.class.reaction() == Reaction::LoadScripts
+                    && state.loaded.is_none_or(|loaded| call.sent > loaded);
+                let loses_scripts = lost_scripts && state.reloads >= MOST_RELOADS;
                 for waiting in call.again {
                     match loses_scripts {
                         true => waiting.fail(failure.class),
@@ -359,7 +381,7 @@ impl Link {
                 }
                 match failure.class.reaction() {
                     Reaction::LoadScripts => {
-                        reload = true;
+                        reload |= lost_scripts;
                         if loses_scripts {
                             state.breaker.failed(call.sent, now());
                             last = Some(failure);
@@ -391,10 +413,11 @@ impl Link {
         if let Some(failure) = fatal {
             return Err(failure);
         }
-        match reload {
-            true => line.load().await,
-            false => Ok(()),
+        if reload {
+            line.load().await?;
+            self.state.lock().loaded = Some(now());
         }
+        Ok(())
     }
 
     /// What a probe tells, which asks off the path of any request whether the server answers in

@@ -5,7 +5,8 @@
 //! last one left a little while ago (a server far away must not make everybody wait twice). A round
 //! is one call of the script, or in a Cluster one for each slot, written together.
 //!
-//! Bounded: one query more than may wait for the store (`gauge`) is refused at once. A query whose caller has gone, or
+//! Bounded: one query more than may wait for the store (`gauge`) is refused at once, unless nothing waits
+//! for its server. A query whose caller has gone, or
 //! will not wait any longer, costs the server nothing.
 
 use std::collections::VecDeque;
@@ -124,8 +125,15 @@ impl Queue {
     /// Takes work in; gives it back if too much waits already. `most` is what a breaker on trial
     /// lets wait.
     pub(super) fn push(&mut self, waiting: Waiting, most: usize) -> Result<(), Waiting> {
-        if self.waiting.len() >= most || !self.gauge.try_take() {
+        if self.waiting.len() >= most {
             return Err(waiting);
+        }
+        if !self.gauge.try_take() {
+            // What waits for another server keeps no query from one that nothing waits for.
+            if !self.waiting.is_empty() {
+                return Err(waiting);
+            }
+            self.gauge.take();
         }
         self.checks = self.checks.saturating_add(waiting.work.checks.len());
         self.waiting.push_back(waiting);

@@ -5,16 +5,17 @@
 //! servers the first that can be used is taken. What it finds is the [`Route`]; each core's links
 //! follow it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::election::Election;
 use super::line::fits;
 use super::route::Route;
-use super::scouts::Scouts;
-use super::sentinel::{self, watched};
+use super::scouts::{LATE, Scouts};
+use super::sentinel::watched;
 use super::store::Site;
 use super::{
     Connection, Failure, FailureClass, Place, RedisStore, Topology, diagnosis, greeting, now, slots,
@@ -41,42 +42,45 @@ async fn by_sentinel(store: &RedisStore, service: &str, seeds: &[Place]) {
     let (config, within) = (store.config(), store.config().connect_timeout);
     let mut sentinels = seeds.to_vec();
     let mut rounds = Rounds::new(store, config.probe_interval);
-    let mut election = Election::new();
-    let mut scouts = Scouts::new(within);
-    let mut primaries = Scouts::new(within);
+    let (mut election, mut voters) = (Election::new(), Voters::new(seeds));
+    let (scouts, primaries) = (Scouts::new(within), Scouts::new(within));
+    // The last one that said itself that it is a primary.
+    let mut primary: Option<Place> = None;
     loop {
         let access = &config.sentinel_access;
-        let known = watched(&mut scouts, &sentinels, (service, access), within).await;
+        let known = watched(&scouts, &sentinels, (service, access), within).await;
+        voters.heard(known.answers.iter().map(|(place, _)| place));
         let answers = known.answers.iter();
         let named: Vec<_> = answers
             .map(|(_, known)| (known.epoch, known.primary.clone()))
             .collect();
-        let candidates = election.candidates(&named, sentinels.len(), now());
-        match agreeing(store, &mut primaries, &candidates).await {
-            Some((epoch, primary)) => {
-                election.elected(epoch);
-                store.publish(Route::One(primary));
-            }
-            None if candidates.is_empty() && named.is_empty() => {
-                let failure = known.into_failure().unwrap_or_else(sentinel::nobody);
-                rounds.failed(&failure);
-                rounds.next().await;
-                continue;
+        let candidates = election.candidates(&named, voters.count(), now());
+        let agreeing = agreeing(store, &primaries, primary.as_ref(), &candidates).await;
+        // Those of the settings first, for ever; the others as they are now.
+        let others = known.answers.iter().flat_map(|(_, known)| &known.others);
+        let others: Vec<Place> = others.cloned().collect();
+        match agreeing {
+            Some((epoch, place)) => {
+                election.elected(epoch, &named);
+                primary = Some(place.clone());
+                store.publish(Route::One(place));
             }
             None => {
                 // At first even what does not agree: the link to it says why.
-                if let (Route::Unknown, Some((_, primary))) =
-                    (&*store.route().borrow(), candidates.first())
-                {
-                    store.publish(Route::One(primary.clone()));
+                let is_first = matches!(*store.route().borrow(), Route::Unknown);
+                match (is_first, candidates.into_iter().next()) {
+                    (true, Some((_, place))) => {
+                        store.publish(Route::One(place));
+                        rounds.in_trouble();
+                    }
+                    _ if named.is_empty() => rounds.failed(known.into_failure()),
+                    _ => rounds.failed(Some(outdated("sentinels"))),
                 }
-                rounds.in_trouble();
             }
         }
-        // Those of the settings first, for ever; the others as they are now.
-        sentinels.truncate(seeds.len());
-        for (_, known) in known.answers {
-            for other in known.others {
+        if !named.is_empty() {
+            sentinels.truncate(seeds.len());
+            for other in others {
                 if !sentinels.contains(&other) && sentinels.len() < MOST_SENTINELS {
                     sentinels.push(other);
                 }
@@ -86,20 +90,25 @@ async fn by_sentinel(store: &RedisStore, service: &str, seeds: &[Place]) {
     }
 }
 
-/// The first candidate that says itself that it is a primary. The server that is used already needs not be
-/// asked: its link does so all the time.
+/// The first candidate that says itself that it is a primary. The one that has said so before needs not be
+/// asked again: publishing it changes nothing.
 async fn agreeing(
     store: &RedisStore,
-    primaries: &mut Scouts,
+    primaries: &Scouts,
+    primary: Option<&Place>,
     candidates: &[(u64, Place)],
 ) -> Option<(u64, Place)> {
     for (epoch, place) in candidates {
-        let is_used = matches!(&*store.route().borrow(), Route::One(used) if used == place);
-        if is_used && store.health().is_closed(place) {
+        if primary == Some(place) {
             return Some((*epoch, place.clone()));
         }
-        let mut found = look(store, primaries, std::slice::from_ref(place)).await;
-        if found.pop().is_some_and(|found| found.is_ok()) {
+        let asked = look(store, primaries, std::slice::from_ref(place));
+        // One that is slower is connected to meanwhile, and answers the next time.
+        let found = timeout(LATE, asked)
+            .await
+            .ok()
+            .and_then(|mut found| found.pop());
+        if found.is_some_and(|found| found.is_ok()) {
             return Some((*epoch, place.clone()));
         }
     }
@@ -110,26 +119,71 @@ async fn cluster(store: &RedisStore, site: &Site, seeds: &[Place]) {
     let (config, within) = (store.config(), store.config().connect_timeout);
     let mut nodes = seeds.to_vec();
     let mut rounds = Rounds::new(store, config.probe_interval.saturating_mul(CALM_CLUSTER));
-    let mut election = Election::new();
-    let mut scouts = Scouts::new(within);
+    let (mut election, mut voters) = (Election::new(), Voters::new(seeds));
+    let scouts = Scouts::new(within);
     loop {
-        let mut known = slots::views(&mut scouts, &nodes, &site.access, within).await;
+        let mut known = slots::views(&scouts, &nodes, &site.access, within).await;
+        voters.heard(known.answers.iter().map(|(place, _)| place));
         let views = slots::best_views(&mut known);
-        let candidates = election.candidates(&views, nodes.len(), now());
+        let candidates = election.candidates(&views, voters.count(), now());
+        // Nodes of a map that is not believed yet are asked as well, or it never could be.
+        let named = views.iter().flat_map(|(_, map)| map.places());
+        let named: Vec<Place> = named.cloned().collect();
         match candidates.into_iter().next() {
             Some((epoch, map)) => {
-                election.elected(epoch);
-                nodes.truncate(seeds.len());
-                nodes.extend(map.places().filter(|place| !seeds.contains(place)).cloned());
+                election.elected(epoch, &views);
                 store.publish(Route::Slots(Arc::new(map)));
             }
-            None if views.is_empty() => {
-                rounds.failed(&known.into_failure().unwrap_or_else(slots::nobody));
+            None if views.is_empty() => rounds.failed(known.into_failure()),
+            None => rounds.failed(Some(outdated("nodes of the cluster"))),
+        }
+        if !named.is_empty() {
+            nodes.truncate(seeds.len());
+            for place in named {
+                if !nodes.contains(&place) {
+                    nodes.push(place);
+                }
             }
-            None => rounds.in_trouble(),
         }
         rounds.next().await;
     }
+}
+
+/// Who may vote on what is believed: the servers of the settings, and what answered lately.
+struct Voters<'a> {
+    seeds: &'a [Place],
+    heard: HashMap<Place, Instant>,
+}
+
+impl<'a> Voters<'a> {
+    fn new(seeds: &'a [Place]) -> Self {
+        Self {
+            seeds,
+            heard: HashMap::new(),
+        }
+    }
+
+    /// These have answered.
+    fn heard<'p>(&mut self, places: impl Iterator<Item = &'p Place>) {
+        let now = Instant::now();
+        self.heard
+            .retain(|_, heard| now.saturating_duration_since(*heard) < GONE);
+        for place in places.filter(|place| !self.seeds.contains(place)) {
+            self.heard.insert(place.clone(), now);
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.seeds.len().saturating_add(self.heard.len())
+    }
+}
+
+fn outdated(what: &str) -> Failure {
+    let detail = format!(
+        "only {what} answer that have missed a failover, or name a server that is no primary: check the \
+         network to the others; if all were set up anew, they are believed after 10 s"
+    );
+    Failure::new(FailureClass::MisConfigured, detail)
 }
 
 /// Of servers that do not know of each other, the first that can be used. One is left when it
@@ -144,10 +198,10 @@ async fn first_usable(store: &RedisStore, sites: &[Site]) {
     let mut rounds = Rounds::new(store, store.config().probe_interval);
     let long = store.config().probe_interval.saturating_mul(WELL_AGAIN);
     let places: Vec<Place> = places.into_iter().cloned().collect();
-    let mut scouts = Scouts::new(store.config().connect_timeout);
+    let scouts = Scouts::new(store.config().connect_timeout);
     loop {
         let looked = Instant::now();
-        let found = look(store, &mut scouts, &places).await;
+        let found = look(store, &scouts, &places).await;
         for (well, found) in well.iter_mut().zip(&found) {
             *well = found.is_ok().then(|| well.unwrap_or(looked));
         }
@@ -161,7 +215,7 @@ async fn first_usable(store: &RedisStore, sites: &[Site]) {
                 });
                 rounds.in_trouble();
                 if usable.is_none() {
-                    rounds.failed(failure);
+                    rounds.failed(Some(failure.clone()));
                 }
             }
             None => {}
@@ -186,18 +240,16 @@ async fn first_usable(store: &RedisStore, sites: &[Site]) {
 }
 
 /// Whether servers can be used, in the order of their places.
-async fn look(
-    store: &RedisStore,
-    scouts: &mut Scouts,
-    places: &[Place],
-) -> Vec<Result<(), Failure>> {
+async fn look(store: &RedisStore, scouts: &Scouts, places: &[Place]) -> Vec<Result<(), Failure>> {
     let (within, is_cluster) = (store.config().connect_timeout, store.is_cluster());
     let ask = move |place: Place, connection: Arc<Connection>| async move {
         let reply = connection.command("INFO", Vec::new(), within).await?;
         fits(&place, &greeting::read(&place, &reply)?, is_cluster)
     };
     let access = |place: &Place| store.access(place).cloned().unwrap_or_default();
-    let said = scouts.ask(places, access, within, ask).await;
+    // Where links have trouble a new connection may have it too, and one of before not.
+    let keep = |place: &Place| store.health().is_closed(place);
+    let said = scouts.ask(places, (access, keep), within, ask).await;
     let result = |place: &Place| {
         if said.answers.iter().any(|(there, ())| there == place) {
             return Ok(());
@@ -236,8 +288,11 @@ impl<'a> Rounds<'a> {
         }
     }
 
-    fn failed(&mut self, failure: &Failure) {
-        self.store.note_unresolved(failure);
+    /// A look has failed; why, if that is known.
+    fn failed(&mut self, failure: Option<Failure>) {
+        if let Some(failure) = failure {
+            self.store.note_unresolved(&failure);
+        }
         self.in_trouble();
     }
 
@@ -276,6 +331,9 @@ const FAILED: u32 = 2;
 
 /// After so many intervals of probes in which it was well, a better server is gone back to.
 const WELL_AGAIN: u32 = 3;
+
+/// A server that has not answered for so long has no vote.
+const GONE: Duration = Duration::from_secs(60);
 
 /// Sentinels that are asked. More do not make a service safer; a broken one may name any number.
 const MOST_SENTINELS: usize = 32;

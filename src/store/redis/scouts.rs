@@ -1,14 +1,16 @@
 //! Connections over which servers are asked where the keys are, kept from one look to the next.
 //!
 //! While a server is away its store is looked at several times a second by every replica; with a new
-//! connection each time, the servers that are well would get a storm of them.
+//! connection each time, the servers that are well would get a storm of them. A server that is slow is
+//! connected to beside the looks, so that a later one hears it; there is one attempt at a time.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::connect::{dial, in_time};
 use super::{Access, Connection, Failure, FailureClass, Place};
@@ -17,7 +19,14 @@ use super::{Access, Connection, Failure, FailureClass, Place};
 #[derive(Debug)]
 pub(super) struct Scouts {
     within: Duration,
+    shared: Arc<Mutex<Shared>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
     open: HashMap<Place, Arc<Connection>>,
+    /// Servers that are being asked.
+    busy: HashSet<Place>,
 }
 
 /// What servers said.
@@ -31,7 +40,7 @@ impl<T> Answers<T> {
     /// What kept servers from answering: of several failures the one that says most.
     pub(super) fn into_failure(self) -> Option<Failure> {
         let failures = self.failures.into_iter().map(|(_, failure)| failure);
-        failures.max_by_key(telling)
+        failures.max_by_key(importance)
     }
 }
 
@@ -40,16 +49,16 @@ impl Scouts {
     pub(super) fn new(within: Duration) -> Self {
         Self {
             within,
-            open: HashMap::new(),
+            shared: Arc::default(),
         }
     }
 
     /// Asks all places at once. Waits until all have answered or failed, but no longer than `late` after
-    /// the first answer.
+    /// the first answer. A connection of before is used if `keep` says so.
     pub(super) async fn ask<T, F>(
-        &mut self,
+        &self,
         places: &[Place],
-        access: impl Fn(&Place) -> Access,
+        (access, keep): (impl Fn(&Place) -> Access, impl Fn(&Place) -> bool),
         late: Duration,
         ask: impl Fn(Place, Arc<Connection>) -> F + Clone + Send + Sync + 'static,
     ) -> Answers<T>
@@ -57,54 +66,92 @@ impl Scouts {
         T: Send + 'static,
         F: Future<Output = Result<T, Failure>> + Send + 'static,
     {
-        self.open.retain(|place, _| places.contains(place));
-        let (mut asked, within) = (JoinSet::new(), self.within);
+        let (tell, mut ended) = mpsc::unbounded_channel();
         for place in places {
-            let (place, ask, access) = (place.clone(), ask.clone(), access(place));
-            let known = self.open.get(&place).cloned();
-            asked.spawn(async move {
-                let all = async {
-                    // The server may have closed one that was idle.
-                    if let Some(connection) = known
-                        && let Ok(answer) = ask(place.clone(), Arc::clone(&connection)).await
-                    {
-                        return Ok((connection, answer));
+            let known = {
+                let mut shared = self.shared.lock();
+                if !shared.busy.insert(place.clone()) {
+                    continue;
+                }
+                match keep(place) {
+                    true => shared.open.get(place).cloned(),
+                    false => None,
+                }
+            };
+            let (place, access, ask) = (place.clone(), access(place), ask.clone());
+            let (within, shared, tell) = (self.within, Arc::clone(&self.shared), tell.clone());
+            drop(tokio::spawn(async move {
+                let asked = async {
+                    if let Some(answer) = try_known(&place, known, &ask, within).await {
+                        return answer;
                     }
                     let connection = Arc::new(Box::pin(dial(&place, &access, within)).await?);
-                    let answer = ask(place.clone(), Arc::clone(&connection)).await?;
-                    Ok((connection, answer))
+                    let open = Arc::clone(&connection);
+                    shared.lock().open.insert(place.clone(), open);
+                    ask(place.clone(), connection).await
                 };
-                let answer = in_time(&place, &access, within, all).await;
-                (place, answer)
-            });
+                let answer = in_time(&place, &access, within, asked).await;
+                {
+                    let mut shared = shared.lock();
+                    shared.busy.remove(&place);
+                    if answer.as_ref().is_err_and(is_lost) {
+                        shared.open.remove(&place);
+                    }
+                }
+                // The look may be over.
+                let _heard = tell.send((place, answer));
+            }));
         }
+        drop(tell);
         let (mut answers, mut failures) = (Vec::new(), Vec::new());
         let mut until: Option<Instant> = None;
         loop {
-            let ended = tokio::select! {
+            let next = tokio::select! {
                 biased;
-                ended = asked.join_next() => ended,
+                next = ended.recv() => next,
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() => None,
             };
-            match ended {
-                Some(Ok((place, Ok((connection, answer))))) => {
+            match next {
+                Some((place, Ok(answer))) => {
                     until.get_or_insert_with(|| Instant::now() + late);
-                    self.open.insert(place.clone(), connection);
                     answers.push((place, answer));
                 }
-                Some(Ok((place, Err(failure)))) => {
-                    self.open.remove(&place);
-                    failures.push((place, failure));
+                Some((place, Err(failure))) => failures.push((place, failure)),
+                None => {
+                    let mut shared = self.shared.lock();
+                    shared.open.retain(|place, _| places.contains(place));
+                    return Answers { answers, failures };
                 }
-                Some(Err(_runtime_ends)) => {}
-                None => return Answers { answers, failures },
             }
         }
     }
 }
 
+/// Asks a server over the connection of before; none if there is none, or it is of no use any more.
+async fn try_known<T, F>(
+    place: &Place,
+    known: Option<Arc<Connection>>,
+    ask: &(impl Fn(Place, Arc<Connection>) -> F + Sync),
+    within: Duration,
+) -> Option<Result<T, Failure>>
+where
+    F: Future<Output = Result<T, Failure>>,
+{
+    // It may be dead though nothing says so: most of the time is for a new one.
+    let answer = timeout(within / 4, ask(place.clone(), known?)).await.ok()?;
+    Some(answer).filter(|answer| !answer.as_ref().is_err_and(is_lost))
+}
+
+/// Whether it is the connection that failed, and not the server that said something.
+const fn is_lost(failure: &Failure) -> bool {
+    matches!(
+        failure.class,
+        FailureClass::Timeout | FailureClass::Reset | FailureClass::Refused
+    )
+}
+
 /// How much a failure says: that nothing was there says the least, and what can be put right the most.
-fn telling(failure: &Failure) -> u8 {
+fn importance(failure: &Failure) -> u8 {
     match failure.class {
         FailureClass::Timeout => 0,
         FailureClass::Refused | FailureClass::Reset => 1,

@@ -34,18 +34,18 @@ pub async fn primary_by_sentinel(
     access: &Access,
     within: Duration,
 ) -> Result<Watched, Failure> {
-    let mut scouts = Scouts::new(within);
-    let watched = watched(&mut scouts, sentinels, (service, access), within).await;
+    let scouts = Scouts::new(within);
+    let watched = watched(&scouts, sentinels, (service, access), within).await;
     let best = watched.answers.iter().max_by_key(|(_, known)| known.epoch);
     match best {
         Some((_, best)) => Ok(best.clone()),
-        None => Err(watched.into_failure().unwrap_or_else(nobody)),
+        None => Err(watched.into_failure().unwrap_or_else(none_given)),
     }
 }
 
 /// What each sentinel says of a service.
 pub(super) async fn watched(
-    scouts: &mut Scouts,
+    scouts: &Scouts,
     sentinels: &[Place],
     (service, access): (&str, &Access),
     within: Duration,
@@ -60,11 +60,11 @@ pub(super) async fn watched(
         database: 0,
         ..access.clone()
     };
-    scouts.ask(sentinels, |_| access.clone(), LATE, ask).await
+    let how = (|_: &Place| access.clone(), |_: &Place| true);
+    scouts.ask(sentinels, how, LATE, ask).await
 }
 
-/// The failure to ask nobody.
-pub(super) fn nobody() -> Failure {
+fn none_given() -> Failure {
     Failure::new(FailureClass::MisConfigured, "no sentinel is given")
 }
 
@@ -78,6 +78,9 @@ async fn ask(
         let arguments = vec![what.into(), Bytes::copy_from_slice(service.as_bytes())];
         connection.command("SENTINEL", arguments, within)
     };
+    // First, so that what is said next is not older. A user that may not ask for it can do without.
+    let about = permitted(question("MASTER").await)?;
+    let epoch = about.field("config-epoch").and_then(Reply::number);
     let primary = match question("GET-MASTER-ADDR-BY-NAME").await? {
         Reply::Nil => return Err(unknown(place, service)),
         reply => match reply.list() {
@@ -92,9 +95,6 @@ async fn ask(
         .iter()
         .filter_map(|other| endpoint(other.field("ip"), other.field("port")))
         .collect();
-    // A user that may not ask for it can do without.
-    let about = question("MASTER").await.unwrap_or(Reply::Nil);
-    let epoch = about.field("config-epoch").and_then(Reply::number);
     Ok(Watched {
         primary,
         others,
@@ -102,6 +102,21 @@ async fn ask(
             .and_then(|epoch| u64::try_from(epoch).ok())
             .unwrap_or_default(),
     })
+}
+
+/// What was answered; nothing to a user that may not ask, or of a service that is not known.
+pub(super) fn permitted(answer: Result<Reply, Failure>) -> Result<Reply, Failure> {
+    match answer {
+        Err(failure)
+            if matches!(
+                failure.class,
+                FailureClass::NoPermission | FailureClass::Other
+            ) =>
+        {
+            Ok(Reply::Nil)
+        }
+        answer => answer,
+    }
 }
 
 fn unknown(place: &Place, service: &str) -> Failure {

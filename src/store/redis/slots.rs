@@ -1,9 +1,11 @@
 //! Which node of a cluster has which slot.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::scouts::{Answers, LATE, Scouts};
+use super::sentinel::permitted;
 use super::slot::SLOTS;
 use super::{Access, Connection, Failure, FailureClass, Place, Reply, diagnosis};
 
@@ -13,12 +15,14 @@ pub struct SlotMap {
     places: Vec<Place>,
     /// For each slot a position in `places`; one beyond them where nobody has it.
     owners: Vec<u16>,
+    /// Of which place has which slot: maps are compared often, and have 16,384 slots.
+    digest: u64,
 }
 
-/// The same servers for the same slots, in whatever order a node told of them.
+/// The same servers for the same slots, in whatever order a node named them.
 impl PartialEq for SlotMap {
     fn eq(&self, other: &Self) -> bool {
-        (0..SLOTS).all(|slot| self.place(slot) == other.place(slot))
+        self.digest == other.digest
     }
 }
 
@@ -48,6 +52,7 @@ impl SlotMap {
         let mut map = Self {
             places: Vec::new(),
             owners: vec![u16::MAX; usize::from(SLOTS)],
+            digest: 0,
         };
         for range in ranges {
             let [first, last, primary, ..] = range.list() else {
@@ -61,7 +66,23 @@ impl SlotMap {
             let owners = map.owners.get_mut(usize::from(first)..=usize::from(last))?;
             owners.fill(owner);
         }
+        map.digest = map.digest();
         Some(map)
+    }
+
+    fn digest(&self) -> u64 {
+        let of_place = |place: &Place| {
+            let mut hasher = DefaultHasher::new();
+            place.hash(&mut hasher);
+            hasher.finish()
+        };
+        let places: Vec<u64> = self.places.iter().map(of_place).collect();
+        let mut hasher = DefaultHasher::new();
+        for owner in &self.owners {
+            let place = places.get(usize::from(*owner));
+            hasher.write_u64(place.copied().unwrap_or(0));
+        }
+        hasher.finish()
     }
 
     fn position(&mut self, place: Place) -> u16 {
@@ -81,10 +102,10 @@ impl SlotMap {
 /// # Errors
 /// If none knows, why.
 pub async fn slots(nodes: &[Place], access: &Access, within: Duration) -> Result<SlotMap, Failure> {
-    let mut views = views(&mut Scouts::new(within), nodes, access, within).await;
+    let mut views = views(&Scouts::new(within), nodes, access, within).await;
     match best_views(&mut views).into_iter().max_by_key(|view| view.0) {
         Some((_, map)) => Ok(map),
-        None => Err(views.into_failure().unwrap_or_else(nobody)),
+        None => Err(views.into_failure().unwrap_or_else(none_given)),
     }
 }
 
@@ -92,7 +113,7 @@ pub async fn slots(nodes: &[Place], access: &Access, within: Duration) -> Result
 #[derive(Clone, Debug)]
 pub(super) struct View {
     map: SlotMap,
-    /// Grows with each failover, and when slots move.
+    /// Grows with each failover.
     epoch: u64,
     /// It takes part in a majority, and every slot has a node.
     is_ok: bool,
@@ -100,7 +121,7 @@ pub(super) struct View {
 
 /// How each node sees the cluster.
 pub(super) async fn views(
-    scouts: &mut Scouts,
+    scouts: &Scouts,
     nodes: &[Place],
     access: &Access,
     within: Duration,
@@ -108,14 +129,14 @@ pub(super) async fn views(
     let ask = move |place: Place, connection: Arc<Connection>| async move {
         let question =
             |what: &'static str| connection.command("CLUSTER", vec![what.into()], within);
+        // First, so that what is said next is not older. A user that may not ask for it can do without.
+        let about = permitted(question("INFO").await)?;
         let reply = question("SLOTS").await?;
         let map = SlotMap::read(&place, &reply)
             .ok_or_else(|| diagnosis::garbage(&place, "CLUSTER SLOTS gives no slots"))?;
         if map.places.is_empty() {
             return Err(no_slots(&place));
         }
-        // A user that may not ask for it can do without.
-        let about = question("INFO").await.unwrap_or(Reply::Nil);
         let about = about.text().unwrap_or_default();
         let field = |name: &str| {
             let lines = about.lines();
@@ -135,7 +156,8 @@ pub(super) async fn views(
         database: 0,
         ..access.clone()
     };
-    scouts.ask(nodes, |_| access.clone(), LATE, ask).await
+    let how = (|_: &Place| access.clone(), |_: &Place| true);
+    scouts.ask(nodes, how, LATE, ask).await
 }
 
 /// The maps of nodes that take part in a majority, each with its epoch; of all nodes if none does.
@@ -146,8 +168,7 @@ pub(super) fn best_views(views: &mut Answers<View>) -> Vec<(u64, SlotMap)> {
     best.map(|(_, view)| (view.epoch, view.map)).collect()
 }
 
-/// The failure to ask nobody.
-pub(super) fn nobody() -> Failure {
+fn none_given() -> Failure {
     Failure::new(
         FailureClass::MisConfigured,
         "no node of the cluster is given",

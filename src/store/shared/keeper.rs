@@ -166,10 +166,11 @@ async fn charge_later(lane: &Lane) {
 /// charge it in.
 async fn charge_some(lane: &Lane) -> bool {
     let shared = lane.shared();
-    let (at, most) = (shared.now(), shared.main.config().batch_size);
-    let checks = shared.local.take(most, at);
+    let most = shared.main.config().batch_size;
+    let checks = shared.local.take(most, |check| shared.now_of(check));
     let mut is_done = checks.len() < most;
     for part in split(&checks, |check| lane.0.site(check)) {
+        let at = shared.now_for(&part.checks);
         // This lane has little to do and may not have found out yet.
         if !lane.0.is_closed(part.place) {
             shared.local.put_back(&part.checks, at);

@@ -198,6 +198,19 @@ impl SharedStore {
         self.main.now()
     }
 
+    /// A time that none of the stores' clocks has not reached: what has expired by it has expired.
+    #[must_use]
+    pub fn earliest_now(&self) -> Timestamp {
+        let main = self.main.now();
+        let per_second = self.per_second.as_ref();
+        per_second.map_or(main, |store| store.now().min(main))
+    }
+
+    /// The time of the store that a check belongs to.
+    fn now_of(&self, check: &Check) -> Timestamp {
+        self.now_for(std::slice::from_ref(check))
+    }
+
     /// The time by which to decide here what a store would have decided: that store's, or the main
     /// one's where there are checks of both.
     fn now_for(&self, checks: &[Check]) -> Timestamp {
@@ -215,7 +228,7 @@ impl SharedStore {
 
     /// What a check would be answered without the store. Charges nothing.
     fn would_say(&self, check: &Check) -> Verdict {
-        let now = self.now_for(std::slice::from_ref(check));
+        let now = self.now_of(check);
         match check.on_store_failure {
             OnStoreFailure::Local => self.local.inspect(check, now),
             OnStoreFailure::Allow | OnStoreFailure::Deny | OnStoreFailure::Error => {
@@ -226,7 +239,11 @@ impl SharedStore {
 
     /// Whether a check belongs to the store for limits per second.
     fn is_per_second(&self, check: &Check) -> bool {
-        self.per_second.is_some() && check.quota.window().unit() == Unit::Second
+        let window = check.quota.window();
+        // 60 seconds and a minute are the same counter, so they have one store.
+        self.per_second.is_some()
+            && window.unit() == Unit::Second
+            && !window.millis().is_multiple_of(Unit::Minute.millis())
     }
 
     /// Decides without the store, as the rules say.

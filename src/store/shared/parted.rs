@@ -196,7 +196,7 @@ impl<'q> Parted<'q> {
             {
                 let checks = part.pick(&charged);
                 let giving = give_back(Arc::clone(self.lane), (part.place, by), checks, first.at);
-                // In a task of its own: it goes on when nobody waits any more.
+                // In a task of its own: it goes on after the caller has its answer.
                 let giving = tokio::spawn(giving);
                 given.push(async move { (part, charged, giving.await) });
             }
@@ -227,7 +227,7 @@ async fn give_back(
             return asked;
         }
         sleep(pause).await;
-        pause = pause.saturating_mul(2);
+        pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         // Another server may never have heard of the charge.
         if lane.server(site) != by {
             return asked;
@@ -255,8 +255,10 @@ async fn would_pass(
     !denied.denies()
 }
 
-/// The first pause before hits are tried to be given back again; each further one is twice as long.
+/// The first pause before hits are tried to be given back again; each further one is twice as long, up to
+/// [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(80);
 
 /// How long giving back may take. Nobody waits so long, but nothing may stay charged.
 const GIVE_BACK: Duration = Duration::from_secs(1);

@@ -6,6 +6,7 @@
 //! - `fire`: four Tollgates hammer one key, one of them dies, and no window holds more than its
 //!   rule allows, nor less.
 //! - `outage`: what three Tollgates admit while there is no Redis.
+//! - `stalls`: what is decided without a Redis that pauses again and again.
 //!
 //! `make test` runs all of them short ([`SHORT`]); `make faults` runs them at full length and prints
 //! what was measured as tables. They run one at a time ([`alone`]), since each wants the machine.
@@ -19,6 +20,7 @@ mod pressure;
 mod report;
 mod run;
 mod scenarios;
+mod stalls;
 mod states;
 mod ticker;
 
@@ -60,6 +62,8 @@ struct Length {
     ten_slots: u32,
     /// Redis is gone for so long where the outage is measured.
     outage: Duration,
+    /// Pauses of Redis in milliseconds, and the percentage of the time that they take.
+    stalls: &'static [(u64, u32)],
 }
 
 /// What the README promises.
@@ -78,6 +82,20 @@ const FULL: Length = Length {
     edges: 20,
     ten_slots: 2,
     outage: Duration::from_secs(30),
+    stalls: &[
+        (5, 1),
+        (5, 4),
+        (5, 10),
+        (20, 1),
+        (20, 4),
+        (20, 10),
+        (50, 1),
+        (50, 4),
+        (50, 10),
+        (200, 1),
+        (200, 4),
+        (200, 10),
+    ],
 };
 
 /// The same behaviour on a machine that has other things to do. A Tollgate that waits for a
@@ -99,6 +117,7 @@ const SHORT: Length = Length {
     // Without the compiler's help, work counts for more beside waiting.
     ten_slots: 3,
     outage: Duration::from_secs(4),
+    stalls: &[(50, 10)],
 };
 
 impl Length {

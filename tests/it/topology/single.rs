@@ -130,7 +130,7 @@ pub(crate) const PASSWORD: &str = "correct-horse";
 /// What Tollgate may do: log in and look around, run its scripts, and what they do with its keys.
 /// As `ACL SETUSER` takes it.
 pub(crate) const COMMANDS: &str = "resetchannels ~tollgate:* -@all \
-    +client|id +select +info +cluster|slots +asking +script|load +evalsha +time \
+    +client|id +select +info +cluster|slots +cluster|info +asking +script|load +evalsha +time \
     +mget +set +del +pttl +pexpire +hset +hgetall +hdel +hincrby \
     +zadd +zcard +zcount +zrange +zrangebyscore +zrevrangebyscore \
     +zrem +zremrangebyrank +zremrangebyscore +xadd +xrevrange";

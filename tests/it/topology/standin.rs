@@ -9,7 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
-/// Gone when it is dropped.
+/// Takes no more connections when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Standin {
     pub(crate) addr: SocketAddr,

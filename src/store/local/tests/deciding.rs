@@ -180,7 +180,7 @@ fn what_is_given_back_counts_no_more() {
         let asked = [hit.clone(), check("u", hit.quota, Hits::Peek)];
         store.give_back(&asked, at(START), at(START));
         assert_eq!(counts(store, &hit, START), (2, 3), "{algorithm}");
-        assert_eq!(owed(&store.take(9, at(START))), [2], "{algorithm}");
+        assert_eq!(owed(&store.take(9, |_| at(START))), [2], "{algorithm}");
     }
 }
 
@@ -193,7 +193,7 @@ fn hits_of_a_window_that_is_over_are_not_given_back_to_the_next() {
     ask(store, &hit, edge);
     store.give_back(std::slice::from_ref(&hit), at(edge - 1), at(edge));
     assert_eq!(counts(store, &hit, edge).0, 2);
-    assert_eq!(owed(&store.take(9, at(edge))), [2]);
+    assert_eq!(owed(&store.take(9, |_| at(edge))), [2]);
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn denied_hits_that_are_charged_count_against_the_share() {
         .map(|verdict| (verdict.over, verdict.counted))
         .collect();
     assert_eq!(told, [(true, 3), (true, 6)]);
-    assert_eq!(owed(&store.take(9, at(START))), [6]);
+    assert_eq!(owed(&store.take(9, |_| at(START))), [6]);
 }
 
 #[test]

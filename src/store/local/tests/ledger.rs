@@ -34,7 +34,7 @@ proptest! {
             now += wait;
             let replica = &fleet[replica % count];
             if dice < 2 {
-                let taken = replica.take(most, at(now));
+                let taken = replica.take(most, |_| at(now));
                 prop_assert!(taken.len() <= most);
                 match dice {
                     0 => replica.put_back(&taken, at(now)),
@@ -48,10 +48,10 @@ proptest! {
             }
         }
         for replica in &fleet {
-            for check in replica.take(usize::MAX, at(now)) {
+            for check in replica.take(usize::MAX, |_| at(now)) {
                 add(&mut told, &check, now, owed(&check));
             }
-            prop_assert!(replica.take(usize::MAX, at(now)).is_empty());
+            prop_assert!(replica.take(usize::MAX, |_| at(now)).is_empty());
             prop_assert_eq!(replica.stats().ledger_keys, 0);
         }
         for (key, windows) in let_pass {
@@ -73,9 +73,9 @@ proptest! {
             now += wait;
             ask(store, &check(&user.to_string(), quota, Hits::Charge(hits)), now);
         }
-        let taken = store.take(100, at(now));
+        let taken = store.take(100, |_| at(now));
         store.put_back(&taken, at(now));
-        prop_assert_eq!(sorted(&store.take(100, at(now))), sorted(&taken));
+        prop_assert_eq!(sorted(&store.take(100, |_| at(now))), sorted(&taken));
     }
 }
 
@@ -93,7 +93,7 @@ fn nothing_is_taken_twice() {
                 scope.spawn(|| {
                     let mut all = Vec::new();
                     loop {
-                        let some = store.take(37, at(START));
+                        let some = store.take(37, |_| at(START));
                         if some.is_empty() {
                             return all;
                         }
@@ -132,7 +132,7 @@ fn hits_of_a_sliding_rule_are_owed_until_they_fade() {
         ask(store, &hit, START);
         ask(store, &hit, START + 30_000);
         let faded = START + MINUTE * 11 / 10;
-        let all = store.take(9, at(START + MINUTE));
+        let all = store.take(9, |_| at(START + MINUTE));
         assert_eq!(all.iter().map(owed).collect::<Vec<_>>(), [6]);
         store.put_back(&all, at(START));
         ask(store, &hit, START + 30_000);
@@ -169,7 +169,7 @@ fn what_was_put_back_from_a_window_that_is_over_is_not_owed_in_the_next() {
     let edge = START / MINUTE * MINUTE + MINUTE;
     for seen_since in [false, true] {
         ask(store, &hit, edge - 1);
-        let all = store.take(9, at(edge - 1));
+        let all = store.take(9, |_| at(edge - 1));
         if seen_since {
             ask(store, &hit, edge);
         }
@@ -211,7 +211,7 @@ fn what_is_handed_out_lands_whatever_the_store_counts() {
     for algorithm in Algorithm::ALL {
         let hit = check("u", minutely(algorithm, 20), Hits::Charge(3));
         ask(store, &hit, START);
-        let [owed] = store.take(9, at(START)).try_into().unwrap();
+        let [owed] = store.take(9, |_| at(START)).try_into().unwrap();
         assert_eq!(owed.key, hit.key);
         assert_eq!(owed.hits, Hits::Charge(3));
         assert_eq!(owed.quota.denied_hits(), DeniedHits::Debt);
@@ -257,7 +257,11 @@ fn owed(check: &Check) -> u64 {
 
 /// What all keys owe, in ascending order.
 fn taken(store: &LocalStore, now: u64) -> Vec<u64> {
-    let mut owed: Vec<u64> = store.take(usize::MAX, at(now)).iter().map(owed).collect();
+    let mut owed: Vec<u64> = store
+        .take(usize::MAX, |_| at(now))
+        .iter()
+        .map(owed)
+        .collect();
     owed.sort_unstable();
     owed
 }

@@ -73,7 +73,7 @@ proptest! {
                             false => fleet[from].put_back(&checks, at(when)),
                         }
                     }
-                    taken.push((replica, now, fleet[replica].take(most, at(now))));
+                    taken.push((replica, now, fleet[replica].take(most, |_| at(now))));
                 }
                 Step::Sweep => fleet.iter().for_each(|replica| {
                     (0..replica.shards()).for_each(|_| replica.sweep_next(at(now)));
@@ -113,7 +113,7 @@ fn replicas_that_come_back_one_by_one_keep_their_shares() {
         .sum();
     assert_eq!(passed, 30);
     for replica in &fleet {
-        for owed in replica.take(10, at(START)) {
+        for owed in replica.take(10, |_| at(START)) {
             shared.charge(&owed, START);
         }
         // The store goes away again.

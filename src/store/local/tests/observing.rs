@@ -53,7 +53,7 @@ fn what_was_let_pass_here_is_never_lowered_while_it_counts() {
         for counted in [6, 0, 14] {
             show(&store, &hit, counted, START + 1);
             assert_eq!(counts(&store, &hit, START).0, 10, "{algorithm}");
-            drop(store.take(10, at(START)));
+            drop(store.take(10, |_| at(START)));
         }
         // More by others is believed.
         show(&store, &hit, 90, START + 2);
