@@ -6,10 +6,10 @@
 //!
 //! A sketch gets a third of the memory that is left for them: in a shard of 4,096 keys there are 14
 //! before none is left, and new keys of a further rule are denied. A sketch ends once everything
-//! charged to it has stopped counting, not before. It is charged only while the
-//! table has no room: after that a key takes what it may have been charged there along into an entry of
-//! its own ([`State::taken_along`](super::state::State::taken_along)), so sketches run dry, however many
-//! new keys keep coming.
+//! charged to it has stopped counting, not before. It is charged only while the table has no room: after
+//! that a key takes what it may have been charged there along into an entry of its own
+//! ([`State::taken_along`](super::state::State::taken_along)), so sketches run dry, however many new keys
+//! keep coming.
 
 use super::fingerprint::Fingerprint;
 use super::sketch::{Charged, Kind, Sketch};

@@ -3,7 +3,7 @@
 //! Sentinels and the nodes of a Cluster say how many failovers they have heard of: an epoch. The
 //! highest one is believed, whichever says so first, if the server that it names agrees. A lower epoch
 //! than the one known comes from a node that has missed a failover, and is not believed, unless a
-//! majority of the voters has said the same for [`REBUILT`]: then they have been set up anew, or the
+//! majority of the voters has said the same for [`REBUILT`]: then they have been rebuilt, or the
 //! higher one was bogus. What was outvoted is ignored from then on, until a majority says that.
 
 use std::time::{Duration, Instant};

@@ -2,8 +2,8 @@
 //!
 //! One bound for the process: a burst comes over one connection, so on one core, and needs all of it.
 //! A query that is to wait takes a place, and gives it back when it is sent or answered. The most places
-//! taken since somebody last looked are kept too, since a queue fills and empties many times between
-//! two looks.
+//! taken since the last sample are kept too, since a queue fills and empties many times between two of
+//! them.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -118,10 +118,10 @@ mod tests {
             assert!(gauge.try_take());
         }
         gauge.give_back(2);
-        assert_eq!(gauge.read(), reading(1, 0.0), "nobody looked");
+        assert_eq!(gauge.read(), reading(1, 0.0), "not sampled yet");
         gauge.sample();
         assert_eq!(gauge.read(), reading(1, 0.75));
-        assert_eq!(gauge.read(), reading(1, 0.75), "by everybody");
+        assert_eq!(gauge.read(), reading(1, 0.75), "as often as it is read");
         gauge.sample();
         assert_eq!(gauge.read(), reading(1, 0.25), "what waits still");
         let taken = std::iter::repeat_with(|| gauge.try_take()).take(9);

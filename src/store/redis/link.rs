@@ -7,7 +7,7 @@
 //!
 //! Whether a server that is slow counts as one that answers is for probes to say: they have the
 //! store's deadline, as queries have. A connection over which nothing has come for as long as probes are
-//! apart may be dead though the server is not, and is made anew.
+//! apart may be dead though the server is not, and is replaced.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Weak};
@@ -413,10 +413,16 @@ impl Link {
         if let Some(failure) = fatal {
             return Err(failure);
         }
-        if reload {
-            line.load().await?;
-            self.state.lock().loaded = Some(now());
+        match reload {
+            true => self.load_scripts(line).await,
+            false => Ok(()),
         }
+    }
+
+    /// Loads the scripts again: the server has lost them.
+    async fn load_scripts(&self, line: &Line) -> Result<(), Failure> {
+        line.load().await?;
+        self.state.lock().loaded = Some(now());
         Ok(())
     }
 
@@ -447,7 +453,9 @@ impl Link {
         };
         self.publish(None, probed.as_ref().err());
         match probed {
-            Err(failure) if failure.class.reaction() == Reaction::LoadScripts => line.load().await,
+            Err(failure) if failure.class.reaction() == Reaction::LoadScripts => {
+                self.load_scripts(line).await
+            }
             Err(failure) if is_silent || failure.class.reaction() == Reaction::Reconnect => {
                 Err(failure)
             }

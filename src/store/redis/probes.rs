@@ -130,7 +130,7 @@ mod tests {
         }
         assert_eq!(probes.wait(HALF_OPEN, start), Some(millis(50)));
         assert_eq!(probes.wait(ANSWERED, start), None);
-        assert_eq!(probes.wait(OPEN, start), Some(millis(10)), "anew");
+        assert_eq!(probes.wait(OPEN, start), Some(millis(10)), "from the start");
     }
 
     #[test]

@@ -181,7 +181,7 @@ impl<'a> Voters<'a> {
 fn outdated(what: &str) -> Failure {
     let detail = format!(
         "only {what} answer that have missed a failover, or name a server that is no primary: check the \
-         network to the others; if all were set up anew, they are believed after 10 s"
+         network to the others; if all were rebuilt, they are believed within 70 s"
     );
     Failure::new(FailureClass::MisConfigured, detail)
 }
@@ -190,14 +190,13 @@ fn outdated(what: &str) -> Failure {
 /// fails twice, or lets itself be waited for, and gone back to when it has been well for a while:
 /// each switch may cost a limit.
 async fn first_usable(store: &RedisStore, sites: &[Site]) {
-    let places: Vec<&Place> = sites.iter().filter_map(single).collect();
+    let places: Vec<Place> = sites.iter().filter_map(single).cloned().collect();
     let (mut current, mut chosen) = (0, false);
     let mut failed = 0_u32;
     // Since when each has been well.
     let mut well: Vec<Option<Instant>> = vec![None; places.len()];
     let mut rounds = Rounds::new(store, store.config().probe_interval);
     let long = store.config().probe_interval.saturating_mul(WELL_AGAIN);
-    let places: Vec<Place> = places.into_iter().cloned().collect();
     let scouts = Scouts::new(store.config().connect_timeout);
     loop {
         let looked = Instant::now();

@@ -6,6 +6,7 @@ use envoy_types::pb::envoy::extensions::common::ratelimit::v3::rate_limit_descri
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
 use envoy_types::pb::envoy::r#type::v3::RateLimitUnit;
 use serde_json::Value;
+use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tollgate::clock::Clock;
 use tonic_health::pb::HealthCheckRequest;
@@ -50,6 +51,15 @@ async fn serve_with(url: &str, deadline: &str, more: &str) -> Harness {
     );
     let harness = Harness::serve(folder, &settings, Clock::system()).await;
     harness.unwrap()
+}
+
+/// Calls for so many users, all at once over one connection.
+fn ask_for_users(client: &Client, users: u32) -> Vec<JoinHandle<Code>> {
+    let ask = |user: u32| {
+        let mut client = Client(client.0.clone());
+        tokio::spawn(async move { client.code("shop", &[("user", &user.to_string())]).await })
+    };
+    (0..users).map(ask).collect()
 }
 
 async fn counter(harness: &Harness, method: http::Method) -> (u16, Value) {
@@ -181,15 +191,7 @@ async fn a_queue_that_fills_is_seen_in_the_metrics_and_so_is_its_end() {
         })
         .await;
     };
-    let asked: Vec<_> = (0..20)
-        .map(|user| {
-            let mut client = Client(client.0.clone());
-            tokio::spawn(async move {
-                let user = user.to_string();
-                client.code("shop", &[("user", &user)]).await
-            })
-        })
-        .collect();
+    let asked = ask_for_users(&client, 20);
     utilization("1").await;
     single.server.cli(&["CLIENT", "UNPAUSE"]).await;
     for asked in asked {
@@ -209,15 +211,7 @@ async fn a_burst_on_one_connection_may_use_the_whole_queue() {
         assert_eq!(client.code("shop", &[("user", "ann")]).await, Code::Ok);
         pause(&single.server).await;
         // queue.max_size is 1,000.
-        let asked: Vec<_> = (0..900)
-            .map(|user| {
-                let mut client = Client(client.0.clone());
-                tokio::spawn(async move {
-                    let user = user.to_string();
-                    client.code("shop", &[("user", &user)]).await
-                })
-            })
-            .collect();
+        let asked = ask_for_users(&client, 900);
         until("most of them to wait", async || {
             let (_, metrics) = harness.get("/metrics").await;
             let length = metrics

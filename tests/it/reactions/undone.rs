@@ -6,7 +6,7 @@ use std::time::Duration;
 use tollgate::model::{Check, DeniedHits, Hits, Quota, Source, Unit, Window};
 
 use super::connection::pause;
-use super::rig::{PATIENCE, Rig, Set, hit};
+use super::rig::{PATIENCE, Rig, Set, hit, let_others_run};
 use crate::process::until_async;
 use crate::topology::{Flavour, Server, Single, Topology};
 
@@ -85,7 +85,12 @@ async fn hits_of_a_denied_query_are_given_back_over_the_next_connection() {
     })
     .await;
     seconds.server.cli(&["CLIENT", "UNPAUSE"]).await;
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    // The charge and the denial; then the hits are tried to be given back, and there is no connection.
+    until_async("the denial", async || {
+        (rig.events.called("ok") == 2).then_some(())
+    })
+    .await;
+    let_others_run().await;
     server.cli(&["ACL", "SETUSER", "default", "+info"]).await;
     assert!(asking.await.unwrap().denied);
     assert_eq!(rig.counted("ann").await, 0);

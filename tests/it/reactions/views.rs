@@ -103,7 +103,7 @@ async fn nodes_that_are_well_are_not_connected_to_again_and_again() {
     let bed = Cluster::start(Flavour::Redis7).await;
     let set = Set {
         deadline: Duration::from_millis(50),
-        // A node without a majority ends its connections, and is connected to anew at most so often.
+        // A node without a majority ends its connections, and is reconnected to at most so often.
         probe: Duration::from_secs(1),
         ..Set::default()
     };

@@ -49,6 +49,7 @@ impl Drop for Standin {
 async fn serve(socket: TcpStream, delay: Duration, answer: &(dyn Fn(&[String]) -> String + Sync)) {
     let mut socket = BufReader::new(socket);
     while let Some(words) = command(&mut socket).await {
+        // A slow server: nothing waits for this to be over.
         tokio::time::sleep(delay).await;
         if socket.write_all(answer(&words).as_bytes()).await.is_err() {
             return;
