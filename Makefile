@@ -45,7 +45,7 @@ faults: test-needs ## break Redis in every way under load, at full length (half 
 attack: test-needs build ## hostile clients against the release, at full size; print what each did
 	@rm -f target/attack.md
 	@status=0; ATTACK_REPORT=$(CURDIR)/target/attack.md TOLLGATE_BINARY=$(CURDIR)/target/release/tollgate \
-	  $(CARGO) test --locked --test it attacks:: -- --test-threads=1 || status=$$?; \
+	  $(CARGO) test --locked --profile load --test it attacks:: -- --test-threads=1 || status=$$?; \
 	  cat target/attack.md; exit $$status
 
 test-needs: test-packages

@@ -183,6 +183,11 @@ impl ClientConnection {
         (before < MAX_UNREAD_DENIALS).then_some(held)
     }
 
+    /// The client's address; none if it is connected by a unix socket.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.client.address
+    }
+
     /// Whether a call of it is unfinished.
     fn is_busy(&self) -> bool {
         self.held.load(Ordering::Relaxed) > 0

@@ -19,6 +19,7 @@ use tokio::time::Instant;
 
 use super::body::{GRPC_MESSAGE, GRPC_STATUS, GrpcBody};
 use super::clients::{ClientConnection, Held};
+use super::read_queue::ReadQueue;
 use super::routes::{HealthReporter, Routes};
 use super::server::{self, ServerError};
 use super::serving::Serving;
@@ -54,6 +55,7 @@ pub(super) struct Calls {
     pub(super) routes: Routes,
     /// This core's way to the store, if it is not in this process.
     pub(super) lane: Option<Lane>,
+    pub(super) reads: Arc<ReadQueue>,
 }
 
 /// A connection whose calls are answered.
@@ -192,6 +194,7 @@ impl Endpoint {
                 service: Arc::clone(service),
                 routes: Routes::new(health)?,
                 lane: None,
+                reads: Arc::default(),
             }),
             client: service.clients.connect(Peer::Unix),
         })))
@@ -209,7 +212,7 @@ impl Endpoint {
         let service = Arc::clone(&calls.service);
         let client = service.clients.connect(Peer::Unix);
         let report = move |error| service.report_protocol_error(error, Peer::Unix);
-        let stream = http2::accept(stream, &client, report).await?;
+        let stream = http2::accept(stream, &client, &calls.reads, report).await?;
         let connection = Arc::new(ServedConnection { calls, client });
         let stream = TokioIo::new(stream);
         let answer = service_fn(move |request| Arc::clone(&connection).answer(request));

@@ -3,7 +3,8 @@
 //! The rate limit call is served straight by hyper ([`grpc`]), without tonic's router, since every
 //! request through every Envoy pays for it; health and reflection fall through to tonic
 //! ([`routes`]). One current-thread runtime per core ([`server`]); a connection stays on its core
-//! ([`core_selector`]), and a decision never leaves the task that read it. Everything else that is served
+//! ([`core_selector`]), takes turns there with the others ([`read_queue`]), and a decision never leaves the task that
+//! read it. Everything else that is served
 //! over HTTP goes through [`http_server`], which limits what a client can hold; [`clients`] does so for
 //! gRPC, and [`http2`] looks at what goes in and out of HTTP/2.
 //!
@@ -25,6 +26,7 @@ pub mod http_server;
 pub mod json;
 pub mod listener;
 mod metadata;
+mod read_queue;
 mod refusals;
 mod routes;
 pub mod server;

@@ -324,6 +324,7 @@ impl Opening {
             service: self.service,
             routes: self.routes,
             lane,
+            reads: Arc::default(),
         })
     }
 }
@@ -407,9 +408,10 @@ impl Worker {
         } = self;
         let mut age = std::pin::pin!(sleep(jittered(config.max_age)));
         let client = Arc::clone(&served.client);
+        let reads = Arc::clone(&served.calls.reads);
         let service = Arc::clone(&served.calls.service);
         let report = move |error| service.report_protocol_error(error, peer);
-        let mut accept = std::pin::pin!(http2::accept(stream, &client, report));
+        let mut accept = std::pin::pin!(http2::accept(stream, &client, &reads, report));
         let accepted = tokio::select! {
             accepted = accept.as_mut() => accepted,
             // No preface, no call to finish. Envoy sends its preface as soon as it is connected.

@@ -28,9 +28,9 @@ pub(super) struct Inbound {
     scan: BlockScan,
     /// Checked bytes that have not been handed on.
     ready: BytesMut,
-    /// Bytes of header blocks that were checked since [`Inbound::take_header_bytes`], at least
-    /// [`LEAST_BLOCK`] for each.
-    header_bytes: usize,
+    /// What was read since [`Inbound::take_read_cost`], in bytes of header blocks: at least [`LEAST_BLOCK`] for each
+    /// block.
+    read_cost: usize,
     state: State,
 }
 
@@ -75,6 +75,8 @@ impl Inbound {
         {
             self.held.extend_from_slice(rest);
             self.release();
+            // What is not complete has been copied, and looked at.
+            self.add_cost(self.held.len().min(rest.len()));
         }
         passed
     }
@@ -85,12 +87,16 @@ impl Inbound {
         } else {
             length
         };
-        self.header_bytes = self.header_bytes.saturating_add(counted);
+        self.add_cost(counted);
     }
 
-    /// Takes the number of bytes of complete header blocks, since the last time.
-    pub(super) const fn take_header_bytes(&mut self) -> usize {
-        std::mem::replace(&mut self.header_bytes, 0)
+    const fn add_cost(&mut self, bytes: usize) {
+        self.read_cost = self.read_cost.saturating_add(bytes);
+    }
+
+    /// Takes the cost of what was read since the last time, in bytes of header blocks.
+    pub(super) const fn take_read_cost(&mut self) -> usize {
+        std::mem::replace(&mut self.read_cost, 0)
     }
 
     /// Memory that a header block takes that is not complete. One frame is free: any may be cut by the
@@ -163,10 +169,10 @@ impl Inbound {
                     _ => break,
                 }
             } else {
-                // Of DATA there is no more than the window allows.
-                if head.kind != DATA {
-                    self.header_bytes = self.header_bytes.saturating_add(SMALL_FRAME);
-                }
+                self.add_cost(match head.kind {
+                    DATA => head.length / DATA_PER_HEADER_BYTE,
+                    _ => SMALL_FRAME,
+                });
                 at = at.saturating_add(FrameHead::SIZE);
                 let there = head.length.min(bytes.len().saturating_sub(at));
                 self.payload_left = head.length - there;
@@ -378,8 +384,11 @@ fn fragment(head: FrameHead, payload: &[u8]) -> Option<&[u8]> {
 /// Bytes of a stream's priority in HEADERS.
 const PRIORITY_LENGTH: usize = 5;
 
-/// Any other frame counts as so many bytes of header blocks: 1,024 of them are a turn.
+/// Any other frame counts as so many bytes of header blocks.
 const SMALL_FRAME: usize = 16;
+
+/// So many bytes of a message take as long as a byte of a header block.
+const DATA_PER_HEADER_BYTE: usize = 16;
 
 /// The longest frame.
 const MAX_FRAME: usize = FrameHead::SIZE + MAX_PAYLOAD;

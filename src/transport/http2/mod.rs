@@ -26,6 +26,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::clients::{ClientConnection, Held};
+use super::read_queue::{ReadQueue, Turn};
 use crate::event::ProtocolError;
 pub(super) use preface::PrefaceError;
 pub(super) use protocol_errors::ProtocolErrors;
@@ -36,14 +37,15 @@ pub(super) use stream::CheckedStream;
 pub(super) const MAX_HEADER_LIST: u32 = 1 << 20;
 
 /// Waits for a connection's preface. From then on `report` gets each error by which the HTTP/2
-/// library ends a stream or the connection, and header blocks that are not complete count as held
-/// by `client`.
+/// library ends a stream or the connection, header blocks that are not complete count as held
+/// by `client`, and the connection takes turns with the others in `reads`.
 ///
 /// # Errors If the connection speaks another protocol or ends; the former is reported too, and
 /// answered if it is HTTP/1.
 pub(super) async fn accept<S, R>(
     mut stream: S,
     client: &Arc<ClientConnection>,
+    reads: &Arc<ReadQueue>,
     report: R,
 ) -> Result<CheckedStream<S, R>, PrefaceError>
 where
@@ -54,6 +56,7 @@ where
         return Ok(CheckedStream::new(
             stream,
             Held::nothing(Arc::clone(client)),
+            Turn::new(Arc::clone(reads), client),
             report,
         ));
     };

@@ -6,21 +6,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::task::coop;
 
 use super::inbound::Inbound;
 use super::outbound::Outbound;
 use super::preface::PREFACE;
 use crate::event::ProtocolError;
 use crate::transport::clients::{ClientConnection, Held};
+use crate::transport::read_queue::Turn;
 
 /// A byte stream on which the HTTP/2 library sees no `:authority` that it would refuse, and from
 /// which its own errors are reported to `R`.
 ///
 /// The library decodes and keeps all that can be read before it lets the service have the first
-/// request, and it writes without an end. So reading stops for a moment after many bytes of header
-/// blocks, each of which may stand for a hundred times as much memory, and as long as the client
-/// does not read what is written to it.
+/// request, and it writes without an end. So reading stops at the end of the connection's [`Turn`], and as long as the
+/// client does not read what is written to it.
 #[derive(Debug)]
 pub(in super::super) struct CheckedStream<S, R> {
     stream: S,
@@ -28,8 +27,7 @@ pub(in super::super) struct CheckedStream<S, R> {
     outbound: Outbound,
     /// Memory of a header block that is not complete.
     held: Held<Arc<ClientConnection>>,
-    /// Bytes of header blocks for which the task's budget has not been used yet.
-    header_bytes: usize,
+    turn: Turn,
     /// Whether the client does not read what is written to it.
     is_write_blocked: bool,
     /// Whether the task has to be woken once it does.
@@ -40,13 +38,13 @@ pub(in super::super) struct CheckedStream<S, R> {
 impl<S, R> CheckedStream<S, R> {
     /// Checks `stream`, whose preface has been read. `held` is for header blocks that are not
     /// complete.
-    pub(super) fn new(stream: S, held: Held<Arc<ClientConnection>>, report: R) -> Self {
+    pub(super) fn new(stream: S, held: Held<Arc<ClientConnection>>, turn: Turn, report: R) -> Self {
         Self {
             stream,
             inbound: Inbound::starting_with(PREFACE),
             outbound: Outbound::default(),
             held,
-            header_bytes: 0,
+            turn,
             is_write_blocked: false,
             is_read_deferred: false,
             report,
@@ -59,11 +57,7 @@ impl<S, R> CheckedStream<S, R> {
             self.is_read_deferred = true;
             return Poll::Pending;
         }
-        while let Some(rest) = self.header_bytes.checked_sub(HEADER_BYTES_PER_UNIT) {
-            ready!(coop::poll_proceed(context)).made_progress();
-            self.header_bytes = rest;
-        }
-        Poll::Ready(())
+        self.turn.poll_next(context)
     }
 
     /// Records the outcome of a write.
@@ -91,7 +85,7 @@ impl<S: AsyncRead + Unpin, R: Unpin> AsyncRead for CheckedStream<S, R> {
             stream,
             inbound,
             held,
-            header_bytes,
+            turn,
             ..
         } = this;
         loop {
@@ -103,7 +97,11 @@ impl<S: AsyncRead + Unpin, R: Unpin> AsyncRead for CheckedStream<S, R> {
                 return Poll::Ready(Ok(()));
             }
             let before = buffer.filled().len();
-            ready!(Pin::new(&mut *stream).poll_read(context, buffer))?;
+            let read = Pin::new(&mut *stream).poll_read(context, buffer);
+            if read.is_pending() {
+                turn.renew();
+            }
+            ready!(read)?;
             let read = buffer.filled().get(before..).unwrap_or_default();
             if read.is_empty() {
                 inbound.finish();
@@ -113,7 +111,7 @@ impl<S: AsyncRead + Unpin, R: Unpin> AsyncRead for CheckedStream<S, R> {
                 return Poll::Ready(Ok(()));
             }
             let passed = inbound.accept(read);
-            *header_bytes = header_bytes.saturating_add(inbound.take_header_bytes());
+            turn.add(inbound.take_read_cost());
             let holds = inbound.held_bytes();
             if holds != held.bytes() && !held.resize(holds) {
                 inbound.end();
@@ -122,6 +120,7 @@ impl<S: AsyncRead + Unpin, R: Unpin> AsyncRead for CheckedStream<S, R> {
             if passed > 0 {
                 return Poll::Ready(Ok(()));
             }
+            ready!(turn.poll_next(context));
         }
     }
 }
@@ -171,8 +170,3 @@ impl<S: AsyncWrite + Unpin, R: Fn(ProtocolError) + Unpin> AsyncWrite for Checked
         Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
     }
 }
-
-/// Bytes of header blocks for which one of the 128 units of a task's budget is used: after 42 requests, or 16 KiB,
-/// the other connections of the core have their turn. Each byte can stand for a field of the dynamic
-/// table, which takes some 110 bytes as the library keeps it.
-const HEADER_BYTES_PER_UNIT: usize = 128;

@@ -1,6 +1,8 @@
 //! The whole stream under the real HTTP/2 library: what a service gets of random valid requests,
 //! however they are encoded.
 
+use std::sync::Arc;
+
 use bytes::{BufMut, BytesMut};
 use http::Request;
 use proptest::prelude::*;
@@ -11,6 +13,7 @@ use super::frame::{CONTINUATION, END_HEADERS, END_STREAM, FrameHead, HEADERS};
 use super::huffman::tests::encode;
 use crate::model::Peer;
 use crate::transport::clients::{Clients, Held};
+use crate::transport::read_queue::Turn;
 
 /// A request as a client writes it.
 #[derive(Clone, Debug)]
@@ -174,7 +177,8 @@ fn sent(calls: &[Call]) -> BytesMut {
 
 fn checked<S, R>(stream: S, report: R) -> CheckedStream<S, R> {
     let client = Clients::new(64 << 20).connect(Peer::Unix);
-    CheckedStream::new(stream, Held::nothing(client), report)
+    let turn = Turn::new(Arc::default(), &client);
+    CheckedStream::new(stream, Held::nothing(client), turn, report)
 }
 
 /// The requests that the library gives to a service.

@@ -5,6 +5,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use envoy_types::pb::envoy::service::ratelimit::v3::rate_limit_response::Code;
@@ -59,7 +60,7 @@ pub(super) struct Outcome {
 }
 
 /// Runs an attack on a process of its own, with an honest caller beside it, and asserts that the
-/// caller noticed nothing and that the memory stayed within what is allowed. `attack` returns what
+/// caller noticed nothing, that the memory stayed within what is allowed, and that Envoy let nothing pass undecided. `attack` returns what
 /// has to stay open while the caller goes on.
 pub(super) async fn withstands<F: Future>(
     name: &str,
@@ -68,7 +69,9 @@ pub(super) async fn withstands<F: Future>(
 ) {
     let _alone = alone().await;
     let size = Size::chosen();
+    run_on(Cores::OfTarget);
     let target = Tollgate::start("", POLICY, None).await;
+    run_on(Cores::OfOthers);
     let envoy = match report_file() {
         Some(_) => Some(warm_envoy(target.grpc).await),
         None => None,
@@ -82,7 +85,7 @@ pub(super) async fn withstands<F: Future>(
     let start = target.process.memory("VmRSS");
     let load = envoy
         .as_ref()
-        .map(|envoy| Load::start(envoy.gateway, ENVOYS_USERS));
+        .map(|envoy| Load::with_users(envoy.gateway, ENVOYS_USERS, user_id));
     let before_attack = undecided(envoy.as_ref()).await;
     let beside = tokio::spawn(honest(caller.clone(), size));
     let attacking = Attacking::start(move || attack(ports, size)).await;
@@ -116,6 +119,8 @@ pub(super) async fn withstands<F: Future>(
     report(name, before, &outcome, calls.len());
     assert_eq!(outcome.refused, 0, "{name}: {outcome:?}");
     assert!(outcome.grown < ALLOWED, "{name}: {outcome:?}");
+    let undecided = outcome.undecided.map_or(0, |(undecided, _)| undecided);
+    assert_eq!(undecided, 0, "{name}: {outcome:?}");
 }
 
 /// An Envoy in front of Tollgate that has asked it.
@@ -129,6 +134,40 @@ async fn warm_envoy(grpc: SocketAddr) -> Envoy {
     .await;
     tokio::task::spawn_blocking(|| load.stop()).await.unwrap();
     envoy
+}
+
+/// Every tenth one is as long as the largest header of an honest client.
+fn user_id(user: u32) -> String {
+    let length = if user.is_multiple_of(10) { 60 << 10 } else { 1 };
+    format!("{user:0>length$}")
+}
+
+/// Which cores a process gets that is measured.
+#[derive(Clone, Copy, Debug)]
+enum Cores {
+    /// The first one alone.
+    OfTarget,
+    /// All but the first one.
+    OfOthers,
+}
+
+/// From now on all threads of this process and its new children run on these cores, if `make attack` measures: Envoy
+/// and the attackers are on other machines than Tollgate, so they compete with it for connections, not for its core.
+fn run_on(cores: Cores) {
+    static ALL: OnceLock<usize> = OnceLock::new();
+    let all = *ALL.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if report_file().is_none() || all == 1 {
+        return;
+    }
+    let cores = match cores {
+        Cores::OfTarget => "0".to_owned(),
+        Cores::OfOthers => format!("1-{}", all - 1),
+    };
+    let mut taskset = Command::new("taskset");
+    taskset.args(["--all-tasks", "--cpu-list", "--pid", &cores]);
+    taskset.arg(std::process::id().to_string());
+    let output = taskset.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
 }
 
 /// How many requests Envoy has let pass undecided.

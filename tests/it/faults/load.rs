@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper::Request;
-use hyper::header::HOST;
+use hyper::header::{HOST, HeaderValue};
 use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::task::JoinSet;
@@ -43,12 +43,17 @@ type Due = (u32, Instant);
 impl Load {
     /// Sends requests to `/user` for so many users in turn, [`EACH`] a second for each of them.
     pub(crate) fn start(gateway: SocketAddr, users: u32) -> Self {
+        Self::with_users(gateway, users, |user| user.to_string())
+    }
+
+    /// The same with another header for each user.
+    pub(crate) fn with_users(gateway: SocketAddr, users: u32, user_id: fn(u32) -> String) -> Self {
         let (due, dues) = unbounded_channel();
         let (stop, stopped) = mpsc::channel();
         Self {
             stop,
             pacer: std::thread::spawn(move || pace(users, &due, &stopped)),
-            callers: std::thread::spawn(move || call(gateway, users, dues)),
+            callers: std::thread::spawn(move || call(gateway, users, user_id, dues)),
         }
     }
 
@@ -73,7 +78,16 @@ fn pace(users: u32, due: &UnboundedSender<Due>, stop: &mpsc::Receiver<()>) {
     }
 }
 
-fn call(gateway: SocketAddr, users: u32, dues: UnboundedReceiver<Due>) -> Vec<Sample> {
+fn call(
+    gateway: SocketAddr,
+    users: u32,
+    user_id: fn(u32) -> String,
+    dues: UnboundedReceiver<Due>,
+) -> Vec<Sample> {
+    // Made once: a long one takes longer to make than to send.
+    let users: Arc<[HeaderValue]> = (0..users)
+        .map(|user| user_id(user).try_into().expect("a header"))
+        .collect();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -82,7 +96,7 @@ fn call(gateway: SocketAddr, users: u32, dues: UnboundedReceiver<Due>) -> Vec<Sa
         let dues = Arc::new(Mutex::new(dues));
         let mut callers = JoinSet::new();
         for _ in 0..CONNECTIONS {
-            callers.spawn(caller(gateway, users, Arc::clone(&dues)));
+            callers.spawn(caller(gateway, Arc::clone(&users), Arc::clone(&dues)));
         }
         callers.join_all().await.concat()
     })
@@ -91,7 +105,7 @@ fn call(gateway: SocketAddr, users: u32, dues: UnboundedReceiver<Due>) -> Vec<Sa
 /// One keep-alive connection, and another one if it breaks.
 async fn caller(
     gateway: SocketAddr,
-    users: u32,
+    users: Arc<[HeaderValue]>,
     dues: Arc<Mutex<UnboundedReceiver<Due>>>,
 ) -> Vec<Sample> {
     let mut samples = Vec::new();
@@ -105,7 +119,10 @@ async fn caller(
             client = Client::try_connect(gateway).await.ok();
         }
         let reply = match &mut client {
-            Some(client) => client.send(request(number % users)).await.ok(),
+            Some(client) => client
+                .send(request(&users[number as usize % users.len()]))
+                .await
+                .ok(),
             None => None,
         };
         if reply.is_none() {
@@ -118,9 +135,9 @@ async fn caller(
     }
 }
 
-fn request(user: u32) -> Request<Empty<Bytes>> {
+fn request(user: &HeaderValue) -> Request<Empty<Bytes>> {
     let request = Request::get("/user").header(HOST, "shop");
-    let request = request.header("x-user-id", user);
+    let request = request.header("x-user-id", user.clone());
     request.body(Empty::new()).expect("a request")
 }
 
