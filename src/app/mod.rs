@@ -9,6 +9,7 @@ mod alertmanager;
 mod alerts;
 pub(crate) mod configure;
 mod fleet;
+mod hostname;
 mod observed;
 mod open_files;
 mod overflowing;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::configure;
+use super::hostname::hostname;
 use crate::clock::Clock;
 use crate::config::settings::{self, Replicas, Settings, StoreKind};
 use crate::event::{Events, StoreName};
@@ -86,7 +87,8 @@ pub(super) fn open(settings: &Settings, clock: &Clock, events: &Arc<dyn Events>)
     match settings.store.kind {
         StoreKind::Memory => Store::Memory(Arc::new(MemoryStore::new(memory))),
         StoreKind::Redis => {
-            let (main, per_second) = shared_stores(settings, clock, events);
+            let replica = Some(replica(settings));
+            let (main, per_second) = shared_stores(settings, replica, clock, events);
             Store::Shared(Arc::new(SharedStore::new(
                 main,
                 per_second,
@@ -102,14 +104,19 @@ pub(super) fn open(settings: &Settings, clock: &Clock, events: &Arc<dyn Events>)
 }
 
 /// The stores in Redis that the settings name, whether they are used or not: the main one, and that
-/// for limits per second if it has one of its own. Their servers are looked for from now on.
+/// for limits per second if it has one of its own. Their servers are looked for from now on. Without the name of a
+/// replica they are only looked at.
 pub(crate) fn shared_stores(
     settings: &Settings,
+    replica: Option<String>,
     clock: &Clock,
     events: &Arc<dyn Events>,
 ) -> (Arc<RedisStore>, Option<Arc<RedisStore>>) {
     let start = |name, sites| {
-        let config = redis(settings, name, sites);
+        let config = RedisConfig {
+            replica: replica.clone(),
+            ..redis(settings, name, sites)
+        };
         RedisStore::start(config, clock.clone(), Arc::clone(events))
     };
     let redis = &settings.store.redis;
@@ -146,6 +153,7 @@ fn redis(settings: &Settings, name: StoreName, sites: Vec<Site>) -> RedisConfig 
     RedisConfig {
         name,
         sites,
+        replica: None,
         sentinel_access,
         key_prefix: redis.key_prefix.as_str().to_owned(),
         connect_timeout: redis.connect_timeout.get(),
@@ -157,6 +165,16 @@ fn redis(settings: &Settings, name: StoreName, sites: Vec<Site>) -> RedisConfig 
         probe_interval: settings.circuit_breaker.probe_interval.get(),
         queue_size: settings.queue.max_size.as_usize(),
         batch_size: settings.queue.batch_size.as_usize(),
+    }
+}
+
+/// This replica's name towards the others: the machine's (a pod's) and where it listens, so that it keeps its name when it
+/// is started again. With a port that is chosen at the start it has another name each time.
+fn replica(settings: &Settings) -> String {
+    let listen = settings.listen.grpc.to_string();
+    match listen.ends_with(":0") {
+        true => format!("{:016x}", fastrand::u64(..)),
+        false => format!("{}/{listen}", hostname()),
     }
 }
 

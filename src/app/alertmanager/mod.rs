@@ -27,6 +27,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use super::alerts::Latest;
+use super::hostname::hostname;
 use crate::clock::Clock;
 use crate::config::settings::AlertmanagerUrls;
 use crate::telemetry::{self, Notified};
@@ -167,18 +168,11 @@ impl Teller {
 /// This replica's name, as a scrape of its metrics would have it: where it listens, or the
 /// machine's name in place of an address that says nothing to others.
 fn instance(http: &Address) -> Arc<str> {
-    let machine = || {
-        let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-        match name.trim() {
-            "" => "unknown".to_owned(),
-            name => name.to_owned(),
-        }
-    };
     let named = match http {
-        Address::Unix(_) => machine(),
+        Address::Unix(_) => hostname(),
         Address::Tcp(address) => match address.parse::<std::net::SocketAddr>() {
             Ok(socket) if socket.ip().is_unspecified() || socket.ip().is_loopback() => {
-                format!("{}:{}", machine(), socket.port())
+                format!("{}:{}", hostname(), socket.port())
             }
             Ok(_) | Err(_) => address.clone(),
         },

@@ -191,7 +191,7 @@ impl Eyes {
         let clock = Clock::system();
         let glance = (settings.store.kind == StoreKind::Redis).then(|| {
             let events: Arc<dyn Events> = Arc::new(Silence);
-            let (main, per_second) = shared_stores(settings, &clock, &events);
+            let (main, per_second) = shared_stores(settings, None, &clock, &events);
             Glance::open(&main, per_second.as_ref())
         });
         Self {

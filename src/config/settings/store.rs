@@ -46,7 +46,7 @@ impl Default for Memory {
 pub struct Redis {
     /// A single server, Sentinels or a Cluster.
     pub url: RedisUrl,
-    /// Single servers that are tried in order while the first is down.
+    /// Single servers for when the first is down, in order; the same list for all replicas.
     pub failover_urls: RedisUrls,
     /// What the names of all keys begin with.
     pub key_prefix: KeyPrefix,

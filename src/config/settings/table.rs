@@ -173,7 +173,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ),
     (
         "store.redis.failover_urls",
-        "Single servers that are tried in order while the first is down; with commas between them in a variable.",
+        "Single servers for when the first is down, in order; the same list for all replicas; with commas between them in a variable.",
     ),
     (
         "store.redis.key_prefix",

@@ -271,7 +271,7 @@ impl Table {
             .collect();
         let one = match &route {
             Route::One(place) => links.get(place).map(|kept| Arc::clone(&kept.link)),
-            Route::Slots(_) | Route::Unknown => None,
+            Route::Slots(_) | Route::Unknown | Route::Nowhere => None,
         };
         Self { route, links, one }
     }

@@ -16,7 +16,7 @@
 //! [`Failure`] has a [class](FailureClass), and each class a [`Reaction`].
 //!
 //! A [`RedisStore`] is where keys are: one server, or several that a resolver (`resolve`) finds and
-//! finds again. Each core has its own [`Links`] there, a `link` to each server, with a `queue` in
+//! finds again; of several that know nothing of each other the replicas agree on one (`failover`, `leases`). Each core has its own [`Links`] there, a `link` to each server, with a `queue` in
 //! front of it that makes one call of what waits, and a breaker. A link supervises one connection
 //! at a time (`line`); how long each call took is told when it is over, waited for or not
 //! (`pending`). How long a query waits is up to a `timer` that all of a core share. How they all fare is in `health`, how full their queues are in `gauge`.
@@ -26,12 +26,14 @@ mod connect;
 mod connection;
 mod diagnosis;
 mod election;
+mod failover;
 mod failure;
 mod fleet;
 mod gauge;
 mod greeting;
 mod health;
 mod heartbeat;
+mod leases;
 mod line;
 mod link;
 mod links;

@@ -242,6 +242,7 @@ mod tests {
                 address: "redis+unix:///nowhere/redis.sock".parse().unwrap(),
                 access: Access::default(),
             }],
+            replica: None,
             sentinel_access: Access::default(),
             key_prefix: "tollgate".into(),
             connect_timeout: second,

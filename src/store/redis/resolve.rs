@@ -2,14 +2,14 @@
 //!
 //! One task for each store. It looks now and then, and often while a link has trouble: a Sentinel
 //! knows the new primary, a Cluster's other nodes know the new owner of the slots, and of a list of
-//! servers the first that can be used is taken. What it finds is the [`Route`]; each core's links
+//! servers the replicas agree on one ([`leases`]). What it finds is the [`Route`]; each core's links
 //! follow it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::election::Election;
 use super::line::fits;
@@ -18,7 +18,8 @@ use super::scouts::{LATE, Scouts};
 use super::sentinel::watched;
 use super::store::Site;
 use super::{
-    Connection, Failure, FailureClass, Place, RedisStore, Topology, diagnosis, greeting, now, slots,
+    Connection, Failure, FailureClass, Place, RedisStore, Topology, diagnosis, greeting, leases,
+    now, slots,
 };
 
 /// Looks for ever.
@@ -34,7 +35,7 @@ pub(super) async fn resolve(store: Arc<RedisStore>) {
                 by_sentinel(&store, service, sentinels).await;
             }
         },
-        sites => first_usable(&store, sites).await,
+        sites => leases::follow(&store, sites).await,
     }
 }
 
@@ -186,58 +187,6 @@ fn outdated(what: &str) -> Failure {
     Failure::new(FailureClass::MisConfigured, detail)
 }
 
-/// Of servers that do not know of each other, the first that can be used. One is left when it
-/// fails twice, or lets itself be waited for, and gone back to when it has been well for a while:
-/// each switch may cost a limit.
-async fn first_usable(store: &RedisStore, sites: &[Site]) {
-    let places: Vec<Place> = sites.iter().filter_map(single).cloned().collect();
-    let (mut current, mut chosen) = (0, false);
-    let mut failed = 0_u32;
-    // Since when each has been well.
-    let mut well: Vec<Option<Instant>> = vec![None; places.len()];
-    let mut rounds = Rounds::new(store, store.config().probe_interval);
-    let long = store.config().probe_interval.saturating_mul(WELL_AGAIN);
-    let scouts = Scouts::new(store.config().connect_timeout);
-    loop {
-        let looked = Instant::now();
-        let found = look(store, &scouts, &places).await;
-        for (well, found) in well.iter_mut().zip(&found) {
-            *well = found.is_ok().then(|| well.unwrap_or(looked));
-        }
-        let usable = found.iter().position(Result::is_ok);
-        match found.get(current) {
-            Some(Ok(())) => failed = 0,
-            Some(Err(failure)) => {
-                failed = failed.saturating_add(match failure.class {
-                    FailureClass::Timeout => FAILED,
-                    _ => 1,
-                });
-                rounds.in_trouble();
-                if usable.is_none() {
-                    rounds.failed(Some(failure.clone()));
-                }
-            }
-            None => {}
-        }
-        let is_well = |well: &Option<Instant>| well.is_some_and(|since| since.elapsed() >= long);
-        let better = well.iter().take(current).position(is_well);
-        let next = match usable {
-            Some(first) if !chosen || failed >= FAILED => Some(first),
-            _ => better,
-        };
-        if let Some(next) = next {
-            (current, chosen, failed) = (next, true, 0);
-        }
-        // Even if none can be used: the links say why, and try on.
-        if let Some(place) = places.get(current)
-            && (usable.is_some() || !chosen)
-        {
-            store.publish(Route::One(place.clone()));
-        }
-        rounds.next().await;
-    }
-}
-
 /// Whether servers can be used, in the order of their places.
 async fn look(store: &RedisStore, scouts: &Scouts, places: &[Place]) -> Vec<Result<(), Failure>> {
     let (within, is_cluster) = (store.config().connect_timeout, store.is_cluster());
@@ -262,16 +211,8 @@ async fn look(store: &RedisStore, scouts: &Scouts, places: &[Place]) -> Vec<Resu
     places.iter().map(result).collect()
 }
 
-fn single(site: &Site) -> Option<&Place> {
-    match &site.address.topology {
-        Topology::Single(place) => Some(place),
-        // The settings take none of these in a list.
-        Topology::Cluster(_) | Topology::Sentinel { .. } => None,
-    }
-}
-
 /// When to look.
-struct Rounds<'a> {
+pub(super) struct Rounds<'a> {
     store: &'a RedisStore,
     calm: Duration,
     /// Until then, often.
@@ -279,7 +220,7 @@ struct Rounds<'a> {
 }
 
 impl<'a> Rounds<'a> {
-    fn new(store: &'a RedisStore, calm: Duration) -> Self {
+    pub(super) fn new(store: &'a RedisStore, calm: Duration) -> Self {
         Self {
             store,
             calm,
@@ -288,7 +229,7 @@ impl<'a> Rounds<'a> {
     }
 
     /// A look has failed; why, if that is known.
-    fn failed(&mut self, failure: Option<Failure>) {
+    pub(super) fn failed(&mut self, failure: Option<Failure>) {
         if let Some(failure) = failure {
             self.store.note_unresolved(&failure);
         }
@@ -299,7 +240,12 @@ impl<'a> Rounds<'a> {
         self.troubled = Instant::now() + TROUBLE;
     }
 
-    async fn next(&mut self) {
+    /// Waits for less than a look takes.
+    pub(super) async fn soon(&self) {
+        sleep(SOON).await;
+    }
+
+    pub(super) async fn next(&mut self) {
         let looked = Instant::now();
         let again = match looked < self.troubled {
             true => looked + OFTEN,
@@ -319,17 +265,14 @@ impl<'a> Rounds<'a> {
 /// How long after the last trouble to look often.
 const TROUBLE: Duration = Duration::from_secs(5);
 
+/// Between the first looks.
+const SOON: Duration = Duration::from_millis(10);
+
 /// How often that is.
 const OFTEN: Duration = Duration::from_millis(150);
 
 /// A Cluster says itself when a key is elsewhere, so it is asked seldom.
 const CALM_CLUSTER: u32 = 10;
-
-/// Failed looks in a row after which another server is taken.
-const FAILED: u32 = 2;
-
-/// After so many intervals of probes in which it was well, a better server is gone back to.
-const WELL_AGAIN: u32 = 3;
 
 /// A server that has not answered for so long has no vote.
 const GONE: Duration = Duration::from_secs(60);

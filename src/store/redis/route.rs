@@ -10,6 +10,8 @@ pub(super) enum Route {
     /// Not known yet.
     #[default]
     Unknown,
+    /// No server may be used, though some may answer.
+    Nowhere,
     /// One server has all of them.
     One(Place),
     /// A Cluster: each slot its own.
@@ -20,7 +22,7 @@ impl Route {
     /// Every server that has keys, each once.
     pub(super) fn places(&self) -> Vec<&Place> {
         match self {
-            Self::Unknown => Vec::new(),
+            Self::Unknown | Self::Nowhere => Vec::new(),
             Self::One(place) => vec![place],
             Self::Slots(map) => map.places().collect(),
         }
@@ -34,7 +36,7 @@ impl Route {
     /// Who has the keys of a slot.
     pub(super) fn place(&self, slot: u16) -> Option<&Place> {
         match self {
-            Self::Unknown => None,
+            Self::Unknown | Self::Nowhere => None,
             Self::One(place) => Some(place),
             Self::Slots(map) => map.place(slot),
         }

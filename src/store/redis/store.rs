@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::gauge::{Gauge, QueueReading};
 use super::health::{Health, LinkStatus};
+use super::leases;
 use super::resolve;
 use super::route::Route;
 use super::{Access, Address, Failure, Heartbeat, Place, Reached, Topology};
@@ -28,6 +29,9 @@ pub struct RedisConfig {
     pub name: StoreName,
     /// Where it is; with more than one, the first that can be used, in order. At least one.
     pub sites: Vec<Site>,
+    /// This replica's name among those that agree on one of several `sites`, the same after a restart. None looks which one
+    /// they use, and is not counted.
+    pub replica: Option<String>,
     /// How to be let in by Sentinels.
     pub sentinel_access: Access,
     /// What every key's name begins with.
@@ -69,6 +73,8 @@ pub struct RedisStore {
     /// Calls that were given up and are not over.
     unanswered: AtomicUsize,
     notes: Mutex<Notes>,
+    /// Whether this replica has left those that agree on a server. Locked while they are asked.
+    has_left: tokio::sync::Mutex<bool>,
 }
 
 /// What has been said, so that each core does not say it again.
@@ -125,6 +131,7 @@ impl RedisStore {
             ahead: AtomicI64::new(0),
             unanswered: AtomicUsize::new(0),
             notes: Mutex::default(),
+            has_left: tokio::sync::Mutex::default(),
         });
         tokio::spawn(resolve::resolve(Arc::clone(&store)));
         store
@@ -211,6 +218,31 @@ impl RedisStore {
         matches!(topology, Some(Topology::Cluster(_)))
     }
 
+    /// Leaves the replicas that agree on one of several servers, so that the others remain a majority. The server in use does
+    /// not change any more for this replica.
+    pub async fn leave(&self) {
+        let sites = &self.config.sites;
+        if sites.len() > 1 && self.config.replica.is_some() {
+            leases::leave(self, sites).await;
+        }
+    }
+
+    pub(super) fn has_left(&self) -> &tokio::sync::Mutex<bool> {
+        &self.has_left
+    }
+
+    /// No server may be used from now on.
+    pub(super) fn withdraw(&self) {
+        self.route.send_if_modified(|route| {
+            // At first the links have nothing to lose.
+            let changed = !matches!(route, Route::Nowhere | Route::Unknown);
+            if changed {
+                *route = Route::Nowhere;
+            }
+            changed
+        });
+    }
+
     /// Keys are there from now on.
     pub(super) fn publish(&self, found: Route) {
         self.notes.lock().unresolved = None;
@@ -247,7 +279,7 @@ impl RedisStore {
             return;
         }
         let store = self.config.name.name();
-        let unknown = matches!(*self.route.borrow(), Route::Unknown);
+        let unknown = self.route.borrow().places().is_empty();
         match unknown {
             true => warn!(
                 store,

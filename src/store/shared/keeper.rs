@@ -62,7 +62,7 @@ impl Keeper {
         self.task.abort();
         let last = async {
             while self.lane.shared().local.has_ledger() && !charge_some(&self.lane).await {}
-            send_beats(&self.lane, true).await;
+            tokio::join!(send_beats(&self.lane, true), self.lane.shared().leave());
         };
         let teller = self.teller.take();
         let told = async {

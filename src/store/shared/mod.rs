@@ -186,6 +186,11 @@ impl SharedStore {
         &self.local
     }
 
+    /// Leaves the replicas that agree on one of several servers: see [`RedisStore::leave`].
+    pub async fn leave(&self) {
+        self.main.leave().await;
+    }
+
     /// This replica's name in the store.
     #[must_use]
     pub fn replica(&self) -> &str {

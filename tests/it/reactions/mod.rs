@@ -9,6 +9,7 @@ mod breaker;
 mod cluster;
 mod connection;
 mod diagnosis;
+mod failover;
 mod full_socket;
 mod latency;
 mod modes;

@@ -90,6 +90,7 @@ impl Rig {
         let config = RedisConfig {
             name: StoreName::Main,
             sites: url.split(',').map(site).collect(),
+            replica: Some(format!("{:016x}", fastrand::u64(..))),
             sentinel_access: Access::default(),
             key_prefix: set.key_prefix.into(),
             connect_timeout: Duration::from_secs(1),

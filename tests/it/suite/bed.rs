@@ -206,7 +206,12 @@ impl Bed {
             }
             let pattern = format!("{prefix}:*");
             let found = connection.call(&["KEYS", &pattern]).await.unwrap();
-            names.extend(found.items().iter().map(|name| name.bytes().to_vec()));
+            let names_here = found.items().iter().map(|name| name.bytes().to_vec());
+            // What replicas agree on, see `failover.lua`.
+            let is_counter = |name: &Vec<u8>| {
+                !name.ends_with(b":main:members") && !name.ends_with(b":main:lease")
+            };
+            names.extend(names_here.filter(is_counter));
         }
         names
     }
@@ -225,6 +230,7 @@ impl Bed {
             let config = RedisConfig {
                 name,
                 sites: sites.to_vec(),
+                replica: Some(format!("{:016x}", fastrand::u64(..))),
                 sentinel_access: self.sentinel_access.clone(),
                 key_prefix: prefix.to_owned(),
                 connect_timeout: Duration::from_secs(5),

@@ -13,6 +13,7 @@ mod binary;
 mod cluster;
 mod pair;
 mod ports;
+pub(crate) mod relay;
 mod sentinel;
 mod server;
 mod single;

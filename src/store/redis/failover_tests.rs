@@ -1,0 +1,346 @@
+//! Replicas and servers that are cut off from each other in random ways. The servers answer as `failover.lua` does;
+//! `tests/it/reactions/failover.rs` has real ones.
+
+use std::collections::BTreeSet;
+
+use super::super::now;
+use super::*;
+
+const SERVERS: [&str; 2] = ["a:6379", "b:6379"];
+const LOOK_MS: u64 = 450;
+const WELL_FOR: Duration = Duration::from_secs(3);
+
+/// What `failover.lua` keeps.
+#[derive(Clone, Debug, Default)]
+struct Store {
+    /// Who, when, and the latest epoch that it had heard of.
+    members: Vec<(usize, u64, u64)>,
+    lease: Option<(Lease, u64)>,
+}
+
+fn millis(duration: Duration) -> u64 {
+    duration.as_millis().try_into().unwrap()
+}
+
+impl Store {
+    fn call(&mut self, replica: usize, heard: u64, wish: &Wish, now: u64) -> Report {
+        self.members
+            .retain(|(other, seen, _)| *other != replica && now - seen < millis(REMEMBERED));
+        self.members.push((replica, now, heard));
+        let known = self.members.len() as u64;
+        let ages = self.members.iter().map(|(_, seen, _)| now - seen);
+        let absent = ages.filter(|age| *age >= millis(LEASE)).min();
+        let present = self
+            .members
+            .iter()
+            .filter(|(_, seen, _)| now - seen < millis(LEASE));
+        let present: Vec<u64> = present.map(|(_, _, heard)| *heard).collect();
+        let is_majority = present.len() as u64 * 2 > known;
+        self.lease.take_if(|(_, until)| *until <= now);
+        let held = self.lease.as_ref().map(|(lease, _)| lease);
+        let is_later = |lease: &Lease| held.is_some_and(|held| lease.beats(held));
+        let (lease, is_taken) = match wish {
+            Wish::Watch => (None, false),
+            Wish::Tell(lease) => (Some(lease), is_later(lease)),
+            Wish::Renew(lease) => (
+                Some(lease),
+                held.is_none_or(|held| lease == held) || is_later(lease),
+            ),
+            Wish::Claim(lease) => (Some(lease), held.is_none() && is_majority),
+            Wish::Move(lease) => (
+                Some(lease),
+                is_majority && held.is_none_or(|held| lease.epoch > held.epoch),
+            ),
+        };
+        if let Some(lease) = lease.filter(|_| is_taken) {
+            self.lease = Some((lease.clone(), now + millis(LEASE)));
+        }
+        let lease = self.lease.as_ref().map(|(lease, _)| lease.clone());
+        let epoch = lease.as_ref().map_or(u64::MAX, |lease| lease.epoch);
+        Report {
+            lease,
+            known,
+            here: present.iter().filter(|heard| **heard <= epoch).count() as u64,
+            absent_for: Duration::from_millis(absent.unwrap_or(0)),
+        }
+    }
+}
+
+/// Some replicas and two servers.
+struct Fleet {
+    start: Instant,
+    now: u64,
+    stores: Vec<Store>,
+    replicas: Vec<Replica>,
+    /// Until when a replica (the first index) is cut off from a server.
+    cut: Vec<[u64; 2]>,
+    /// When the server in use has changed.
+    switches: Vec<u64>,
+    /// The last lease in each server.
+    leases: [Option<Lease>; 2],
+    /// Which server was used when.
+    used: Vec<(u64, usize)>,
+}
+
+struct Replica {
+    failover: Failover,
+    next_look: u64,
+    choice: Choice,
+}
+
+impl Replica {
+    fn new(now: u64) -> Self {
+        Self {
+            failover: Failover::new(SERVERS.map(String::from).into_iter(), WELL_FOR),
+            next_look: now,
+            choice: Choice::Nothing(Reason::NoneReached),
+        }
+    }
+}
+
+impl Fleet {
+    fn new(replicas: usize) -> Self {
+        Self {
+            start: now(),
+            now: 0,
+            stores: vec![Store::default(); 2],
+            replicas: (0..replicas).map(|_| Replica::new(0)).collect(),
+            cut: vec![[0; 2]; replicas],
+            switches: vec![0],
+            leases: [const { None }; 2],
+            used: Vec::new(),
+        }
+    }
+
+    /// Cuts those off that are not cut off already, so that none is for longer than it is meant to be.
+    fn cut(&mut self, replicas: &[usize], server: usize, seconds: u64) {
+        for &replica in replicas {
+            let until = &mut self.cut[replica][server];
+            if *until + 2 * LOOK_MS < self.now || *until == 0 {
+                *until = self.now + seconds * 1_000;
+            }
+        }
+    }
+
+    /// Lets time pass, with a look of a replica now and then.
+    fn run(&mut self, seconds: u64) {
+        let end = self.now + seconds * 1_000;
+        while self.now < end {
+            for index in 0..self.replicas.len() {
+                if self.replicas[index].next_look <= self.now {
+                    self.look(index);
+                }
+                // One that is cut off admits nothing by way of that server.
+                if let Choice::Use(server) = self.replicas[index].choice
+                    && self.cut[index][server] <= self.now
+                {
+                    self.used.push((self.now, server));
+                }
+            }
+            self.now += 50;
+        }
+    }
+
+    fn look(&mut self, index: usize) {
+        let at = self.start + Duration::from_millis(self.now);
+        let replica = &mut self.replicas[index];
+        let (wishes, heard) = (replica.failover.wishes(false, at), replica.failover.epoch());
+        let answers = wishes.iter().enumerate().map(|(server, wish)| {
+            let is_cut = self.cut[index][server] > self.now;
+            (!is_cut).then(|| (self.stores[server].call(index, heard, wish, self.now), true))
+        });
+        let answers = answers.collect();
+        replica.failover.hear(answers, at);
+        replica.choice = replica.failover.choice(at);
+        replica.next_look = self.now + LOOK_MS;
+        for (store, last) in self.stores.iter().zip(&mut self.leases) {
+            let lease = store.lease.as_ref().map(|(lease, _)| lease);
+            if lease.is_some() && last.as_ref() != lease {
+                *last = lease.cloned();
+                self.switches.push(self.now);
+            }
+        }
+    }
+
+    /// In no second more servers were used than one, and one more for each change of the server in use that the
+    /// second touches. A change takes until the last replica has noticed that most of the others are gone: [`LEASE`], and a look.
+    fn assert_bound(&self, what: &str) {
+        for second in 0..self.now / 1_000 {
+            let window = second * 1_000..(second + 1) * 1_000;
+            let used: BTreeSet<usize> = self
+                .used
+                .iter()
+                .filter(|(at, _)| window.contains(at))
+                .map(|(_, server)| *server)
+                .collect();
+            let touched = self
+                .switches
+                .iter()
+                .filter(|at| **at < window.end && **at + LOOK_MS + millis(LEASE) > window.start);
+            assert!(
+                used.len() <= 1 + touched.count(),
+                "{what}: second {second} used {used:?}; changes at {:?}",
+                self.switches
+            );
+        }
+    }
+
+    fn choices(&self) -> Vec<&Choice> {
+        self.replicas
+            .iter()
+            .map(|replica| &replica.choice)
+            .collect()
+    }
+}
+
+#[test]
+fn the_first_server_is_used_and_the_next_one_once_no_replica_reaches_it() {
+    let mut fleet = Fleet::new(3);
+    fleet.run(5);
+    assert_eq!(fleet.choices(), [&Choice::Use(0); 3]);
+    fleet.cut(&[0, 1, 2], 0, 30);
+    fleet.run(2);
+    assert!(
+        !fleet.choices().contains(&&Choice::Use(1)),
+        "within the lease"
+    );
+    fleet.run(4);
+    assert_eq!(fleet.choices(), [&Choice::Use(1); 3]);
+    // And back, once it has been well for a while.
+    fleet.run(26);
+    assert_eq!(fleet.choices(), [&Choice::Use(1); 3]);
+    fleet.run(6);
+    assert_eq!(fleet.choices(), [&Choice::Use(0); 3]);
+    fleet.assert_bound("there and back");
+}
+
+#[test]
+fn a_replica_that_alone_cannot_reach_the_server_in_use_does_not_use_another_one() {
+    let mut fleet = Fleet::new(3);
+    fleet.run(5);
+    fleet.cut(&[2], 0, 120);
+    fleet.run(110);
+    let not_reached = Choice::Nothing(Reason::NotReached(SERVERS[0].into()));
+    assert_eq!(
+        fleet.choices(),
+        [&Choice::Use(0), &Choice::Use(0), &not_reached]
+    );
+    assert!(fleet.used.iter().all(|(_, server)| *server == 0));
+    fleet.run(12);
+    assert_eq!(fleet.choices(), [&Choice::Use(0); 3]);
+}
+
+#[test]
+fn of_replicas_that_are_split_most_go_on_and_the_others_do_not_for_a_minute() {
+    let mut fleet = Fleet::new(3);
+    fleet.run(5);
+    fleet.cut(&[0, 1], 0, 100);
+    fleet.cut(&[2], 1, 100);
+    fleet.run(10);
+    let minority = Choice::Nothing(Reason::Minority(SERVERS[0].into()));
+    assert_eq!(
+        fleet.choices(),
+        [&Choice::Use(1), &Choice::Use(1), &minority]
+    );
+    fleet.run(45);
+    assert_eq!(
+        fleet.choices(),
+        [&Choice::Use(1), &Choice::Use(1), &minority]
+    );
+    fleet.assert_bound("split for 55 s");
+    // Then each side has forgotten the other.
+    fleet.run(10);
+    assert_eq!(
+        fleet.choices(),
+        [&Choice::Use(1), &Choice::Use(1), &Choice::Use(0)]
+    );
+    // When they meet again, the highest epoch holds.
+    fleet.run(38);
+    assert_eq!(fleet.choices().iter().collect::<Vec<_>>().len(), 3);
+    assert!(
+        fleet
+            .choices()
+            .iter()
+            .all(|choice| *choice == fleet.choices()[0])
+    );
+}
+
+#[test]
+fn a_replica_that_is_left_alone_goes_on_if_it_reaches_all_servers() {
+    let mut fleet = Fleet::new(2);
+    fleet.run(5);
+    // The other one is killed.
+    fleet.cut(&[1], 0, 1_000);
+    fleet.cut(&[1], 1, 1_000);
+    fleet.run(10);
+    assert_eq!(*fleet.choices()[0], Choice::Use(0));
+}
+
+#[test]
+fn a_useless_server_is_left_and_gets_its_next_chances_ever_later() {
+    let start = now();
+    let mut failover = Failover::new(SERVERS.map(String::from).into_iter(), WELL_FOR);
+    let mut stores = vec![Store::default(); 2];
+    let (mut uses_of_first, mut was_first) = (0, false);
+    for now in (0..600_000).step_by(450) {
+        let at = start + Duration::from_millis(now);
+        let is_first = failover.active() == Some(0);
+        uses_of_first += u32::from(is_first && !was_first);
+        was_first = is_first;
+        // It reports in time, and answers no queries.
+        let (wishes, heard) = (failover.wishes(is_first, at), failover.epoch());
+        let answers = stores.iter_mut().zip(&wishes);
+        let answers = answers.map(|(store, wish)| Some((store.call(0, heard, wish, now), true)));
+        failover.hear(answers.collect(), at);
+    }
+    assert!((2..10).contains(&uses_of_first), "{uses_of_first}");
+}
+
+#[test]
+fn asymmetric_partitions_keep_the_bound() {
+    for seed in 0..200 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let count = random.usize(1..6);
+        // Who starts anew at a server that has lost its data cannot know of the others.
+        let loses_data = random.bool();
+        let mut fleet = Fleet::new(count);
+        for replica in &mut fleet.replicas {
+            replica.next_look = random.u64(0..900);
+        }
+        for _ in 0..30 {
+            let pause = random.u64(1..12);
+            fleet.run(pause);
+            match random.usize(0..10) {
+                // A server is away for all, perhaps for good, perhaps with its data.
+                0 | 1 => {
+                    let (server, seconds) = (random.usize(0..2), random.u64(1..40));
+                    let all: Vec<usize> = (0..count).collect();
+                    fleet.cut(&all, server, seconds);
+                    if loses_data && random.bool() {
+                        fleet.stores[server] = Store::default();
+                    }
+                }
+                // A replica is killed and starts again.
+                2 if !loses_data => {
+                    let replica = random.usize(0..count);
+                    fleet.replicas[replica] = Replica::new(fleet.now + random.u64(0..5_000));
+                }
+                // Some are cut off from a server, for less than they are remembered.
+                _ => {
+                    let (server, seconds) = (random.usize(0..2), random.u64(1..45));
+                    let some: Vec<usize> = (0..count).filter(|_| random.bool()).collect();
+                    fleet.cut(&some, server, seconds);
+                }
+            }
+        }
+        fleet.assert_bound(&format!("seed {seed}"));
+        // All is well again.
+        fleet.run(60);
+        let first = fleet.choices()[0].clone();
+        assert!(matches!(first, Choice::Use(_)), "seed {seed}: {first:?}");
+        assert!(
+            fleet.choices().iter().all(|choice| **choice == first),
+            "seed {seed}"
+        );
+    }
+}
