@@ -23,6 +23,9 @@ local SUMS = 4503599627370496
 local VERSION, FORMAT, SIZE = 1, '>BI6I7', 14
 -- As memory's logs: room for as many members as the limit, but for so many in any case.
 local FEW, MANY = 64, 100000
+-- So many members that do not count any more are removed by a charge. The server frees a log that is not needed any more beside its
+-- work.
+local TRIMMED = 1000
 -- So many later members are rewritten when an earlier one gives back, and no more.
 local LATER = 2000
 
@@ -93,7 +96,7 @@ end
 local function write(state)
   local key = state.key
   if state.stale then
-    call('DEL', key)
+    call('UNLINK', key)
     state.stale = false
   end
   if state.changed then
@@ -109,7 +112,11 @@ local function write(state)
   end
   state.old = {}
   if state.charged and state.base then
-    call('ZREMRANGEBYSCORE', key, '-inf', '(' .. text(state.base))
+    -- Nothing reads what is before the base, so the rest may stay until the next charges.
+    local old = call('ZCOUNT', key, '-inf', '(' .. text(state.base))
+    if old > 0 then
+      call('ZREMRANGEBYRANK', key, 0, min(old, TRIMMED) - 1)
+    end
   end
   local last = state.newest
   if state.total == state.before and state.previous then

@@ -197,7 +197,7 @@ end
 local function renew(key)
   local state = states[key]
   if state and state.dirty and expiry(state) <= now then
-    call('DEL', KEYS[key])
+    call('UNLINK', KEYS[key])
     raws[key], states[key] = false, nil
   end
 end
@@ -224,7 +224,7 @@ local function afterwards(checks)
         end
         state.dirty = true
         if expiry(state) <= now then
-          call('DEL', KEYS[key])
+          call('UNLINK', KEYS[key])
           raws[key] = false
           state = open(key, kind, window)
         end

@@ -9,11 +9,12 @@ use futures_util::future::join_all;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
+use super::late::{HEARD_WITHIN, LateReplies};
 use super::pending::{Carried, Pending};
 use super::queue::{Missed, Task, Waiting};
 use super::{
     Call, Connection, DECIDE, FLEET, Failure, FailureClass, FleetCall, Full, HEARTBEAT, Heartbeat,
-    Mode, Place, Reached, Reaction, RedisStore, Reply, Role, connect, decode, now,
+    Mode, Place, Reached, Reaction, RedisStore, Reply, Role, connect, decode, diagnosis, now,
 };
 use crate::event::{Operation, StoreCalled, TracedQueries};
 use crate::model::{Key, TraceRef};
@@ -152,8 +153,21 @@ impl Line {
         let begun = calls.iter().zip(batches);
         let begun = begun.map(|(call, batch)| self.begin(call, batch, within));
         let (names, begun): (Vec<Bytes>, Vec<Sent>) = begun.unzip();
-        let calls = names.into_iter().zip(&calls).collect();
-        let sent = self.connection.eval_all(calls, within).await;
+        let late = LateReplies::of(begun.iter().map(|call| &call.batch[..]));
+        let sent = match late {
+            None => {
+                let calls = names.into_iter().zip(&calls).collect();
+                self.connection.eval_all(calls, within).await
+            }
+            Some(late) => {
+                let (connection, longer) = (Arc::clone(&self.connection), within + HEARD_WITHIN);
+                let sent = async move {
+                    let calls = names.into_iter().zip(&calls).collect();
+                    connection.eval_all(calls, longer).await
+                };
+                late.in_time(self.connection.place(), within, sent).await
+            }
+        };
         let ended = begun.into_iter().zip(sent);
         ended.map(|(call, sent)| self.finish(call, sent)).collect()
     }
@@ -225,7 +239,7 @@ impl Line {
         .concat();
         let reply = self
             .connection
-            .command("DEL", vec![name.into()], within)
+            .command("UNLINK", vec![name.into()], within)
             .await?;
         Ok(reply.number().is_some_and(|dropped| dropped > 0))
     }
@@ -235,9 +249,19 @@ impl Line {
         let (call, batch) = self.write(batch);
         let asking = batch.iter().any(|waiting| waiting.asking);
         let (name, begun) = self.begin(&call, batch, within);
-        let sent = match asking {
-            true => self.connection.eval_asking(name, &call, within).await,
-            false => self.connection.eval(name, &call, within).await,
+        let connection = &self.connection;
+        let sent = match (LateReplies::of(std::iter::once(&begun.batch[..])), asking) {
+            (_, true) => connection.eval_asking(name, &call, within).await,
+            (None, false) => connection.eval(name, &call, within).await,
+            (Some(late), false) => {
+                let (connection, longer) = (Arc::clone(connection), within + HEARD_WITHIN);
+                let sent = async move { vec![connection.eval(name, &call, longer).await] };
+                let place = self.connection.place();
+                let mut results = late.in_time(place, within, sent).await;
+                results
+                    .pop()
+                    .unwrap_or_else(|| Err(diagnosis::timed_out(place)))
+            }
         };
         self.finish(begun, sent)
     }
@@ -287,7 +311,11 @@ impl Line {
                 }
                 for (waiting, decision) in batch.into_iter().zip(decisions) {
                     // Whoever has gone has been charged all the same.
-                    let _gone = waiting.reply.send(Ok(decision));
+                    if let (Err(Ok(decision)), Some(late)) =
+                        (waiting.reply.send(Ok(decision)), waiting.work.late)
+                    {
+                        late.send(decision);
+                    }
                 }
                 (Ok(()), Vec::new())
             }

@@ -115,6 +115,11 @@ impl Links {
         self.table.load().route.place(slot).cloned()
     }
 
+    /// Whether what `by` has charged in a slot is there still.
+    pub(crate) fn has_charges_of(&self, slot: u16, by: &Place) -> bool {
+        self.table.load().route.has_charges_of(slot, by)
+    }
+
     /// Whether no core's link to the server of a slot has trouble.
     pub(crate) fn is_closed(&self, slot: u16) -> bool {
         let place = self.place(slot);

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::gauge::Gauge;
-use super::{FailureClass, Redirect};
+use super::{FailureClass, LateReply, Redirect};
 use crate::clock::Timestamp;
 use crate::model::{Check, Decision, TraceRef};
 use crate::store::Unasked;
@@ -32,6 +32,8 @@ pub(crate) struct Work {
     pub(crate) slot: u16,
     /// After this nobody waits for the answer.
     pub(crate) due: Instant,
+    /// Who has to know the answer if it comes later.
+    pub(crate) late: Option<LateReply>,
 }
 
 /// What is to be done with checks.
@@ -248,6 +250,7 @@ mod tests {
             },
             slot,
             due,
+            late: None,
         };
         let waiting = Waiting {
             work,

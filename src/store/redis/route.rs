@@ -33,6 +33,16 @@ impl Route {
         matches!(self, Self::Slots(_))
     }
 
+    /// Whether the server of a slot has what `by` has charged there. So it does if a slot was moved from one node of a Cluster to
+    /// another one; but if `by` has gone, a replica of it took over, which may have missed the charge.
+    pub(super) fn has_charges_of(&self, slot: u16, by: &Place) -> bool {
+        match self {
+            Self::Unknown | Self::Nowhere => false,
+            Self::One(place) => place == by,
+            Self::Slots(map) => map.place(slot).is_some() && map.places().any(|place| place == by),
+        }
+    }
+
     /// Who has the keys of a slot.
     pub(super) fn place(&self, slot: u16) -> Option<&Place> {
         match self {

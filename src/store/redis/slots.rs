@@ -206,6 +206,7 @@ fn node(asked: &Place, node: &[Reply]) -> Option<Place> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::route::Route;
     use super::*;
 
     fn text(text: &'static str) -> Reply {
@@ -260,6 +261,26 @@ mod tests {
         ] {
             assert_eq!(map.place(slot), place, "{slot}");
         }
+    }
+
+    #[test]
+    fn charges_move_with_their_slot_and_not_to_a_replica_that_took_over() {
+        let at = |host| node(text(host), 7000, Vec::new());
+        let route = |ranges| Route::Slots(Arc::new(read(ranges).unwrap()));
+        let (old, other) = (Place::tcp("10.0.0.1", 7000), Place::tcp("10.0.0.2", 7000));
+        // The first slot has moved from the first node, which has others.
+        let moved = route(vec![
+            range(0, 0, at("10.0.0.2")),
+            range(1, 9, at("10.0.0.1")),
+        ]);
+        assert!(moved.has_charges_of(0, &old));
+        assert!(!moved.has_charges_of(20, &old), "nobody has the slot");
+        let taken_over = route(vec![range(0, 9, at("10.0.0.2"))]);
+        assert!(!taken_over.has_charges_of(0, &old));
+        assert!(taken_over.has_charges_of(0, &other));
+        assert!(Route::One(old.clone()).has_charges_of(0, &old));
+        assert!(!Route::One(other).has_charges_of(0, &old));
+        assert!(!Route::Nowhere.has_charges_of(0, &old));
     }
 
     #[test]

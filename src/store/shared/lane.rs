@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::parted;
+use super::parts::Part;
 use super::{SharedStore, Unasked, Unavailable};
 use crate::model::{Check, Decision, TraceRef, Verdict, Verdicts};
-use crate::store::redis::{Failure, Links, Place, Task, Work, now};
+use crate::store::redis::{Failure, LateReply, Links, Place, Task, Work, now};
 
 /// A query, as the store is asked.
 #[derive(Clone, Debug)]
@@ -160,6 +161,11 @@ impl Inner {
         self.links(site).place(site.1)
     }
 
+    /// Whether what `by` has charged there is there still.
+    pub(super) fn has_charges_of(&self, site: Site, by: Option<&Place>) -> bool {
+        by.is_some_and(|by| self.links(site).has_charges_of(site.1, by))
+    }
+
     /// Whether no core has trouble with the server there.
     pub(super) fn is_closed(&self, site: Site) -> bool {
         self.links(site).is_closed(site.1)
@@ -178,8 +184,27 @@ impl Inner {
             task,
             slot: site.1,
             due,
+            late: None,
         };
         self.links(site).ask(work, now()).await
+    }
+
+    /// The same for a part of a query; `late` gets an answer that comes after `due`.
+    pub(super) async fn ask_part(
+        &self,
+        part: &Part<Site>,
+        task: Task,
+        due: Instant,
+        late: LateReply,
+    ) -> Result<Decision, Unasked> {
+        let work = Work {
+            checks: Arc::clone(&part.checks),
+            task,
+            slot: part.place.1,
+            due,
+            late: Some(late),
+        };
+        self.links(part.place).ask(work, now()).await
     }
 
     fn links(&self, (per_second, _): Site) -> &Links {

@@ -14,13 +14,14 @@
 //! that it had charged there was given back.
 //!
 //! A part whose server cannot be asked in time is decided without it, as its rules say, and the
-//! query is all or nothing all the same. What a server did with a call that it never answered is
-//! not known: it may stay charged.
+//! query is all or nothing all the same. An answer that comes later is heard for a second, and gives back what a
+//! denied query has charged. What a server did with a call that it never answered is not known: it may stay charged.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout_at};
 
 use super::lane::{Asked, Inner, Site};
@@ -29,7 +30,7 @@ use super::{Unasked, Unavailable};
 use crate::algorithm::lands;
 use crate::clock::Timestamp;
 use crate::model::{Check, Decision, OnStoreFailure};
-use crate::store::redis::{Place, Task, now};
+use crate::store::redis::{LateReply, Place, Task, now};
 
 /// A query in parts, and how far it has got.
 struct Parted<'q> {
@@ -39,7 +40,17 @@ struct Parted<'q> {
     tally: Tally<'q>,
     /// What a server has decided, and what it charged is not given back yet.
     decided: Vec<Decided<'q>>,
-    unasked: Vec<(&'q Part<Site>, Unasked)>,
+    unasked: Vec<Undecided<'q>>,
+}
+
+/// A part that was not decided in time.
+struct Undecided<'q> {
+    part: &'q Part<Site>,
+    why: Unasked,
+    /// Who had the keys when it was asked.
+    by: Option<Place>,
+    /// What was decided of it, if that is heard later.
+    late: oneshot::Receiver<Decision>,
 }
 
 /// What a server decided of a part.
@@ -102,10 +113,10 @@ impl<'q> Parted<'q> {
     /// Asks all parts at once.
     async fn ask(&mut self, parts: &'q [Part<Site>]) {
         let asked = join_all(parts.iter().map(|part| self.ask_one(part)));
-        for (part, answer) in parts.iter().zip(asked.await) {
+        for answer in asked.await {
             match answer {
                 Ok(decided) => self.take_in(decided),
-                Err(why) => self.unasked.push((part, why)),
+                Err(undecided) => self.unasked.push(undecided),
             }
         }
     }
@@ -115,7 +126,10 @@ impl<'q> Parted<'q> {
         for part in parts {
             match self.ask_one(part).await {
                 Ok(decided) => self.take_in(decided),
-                Err(_) => return false,
+                Err(undecided) => {
+                    self.unasked.push(undecided);
+                    return false;
+                }
             }
             if self.is_denied() {
                 return false;
@@ -124,12 +138,20 @@ impl<'q> Parted<'q> {
         true
     }
 
-    async fn ask_one(&self, part: &'q Part<Site>) -> Result<Decided<'q>, Unasked> {
+    async fn ask_one(&self, part: &'q Part<Site>) -> Result<Decided<'q>, Undecided<'q>> {
         let by = self.lane.server(part.place);
         let task = self.asked.task();
-        let checks = Arc::clone(&part.checks);
-        let decision = self.lane.ask(part.place, checks, task, self.due).await?;
-        Ok(Decided { part, decision, by })
+        let (reply, late) = LateReply::channel();
+        let asked = self.lane.ask_part(part, task, self.due, reply);
+        match asked.await {
+            Ok(decision) => Ok(Decided { part, decision, by }),
+            Err(why) => Err(Undecided {
+                part,
+                why,
+                by,
+                late,
+            }),
+        }
     }
 
     fn take_in(&mut self, decided: Decided<'q>) {
@@ -145,16 +167,16 @@ impl<'q> Parted<'q> {
         let failing = self
             .unasked
             .iter()
-            .find(|(part, _)| part.checks.iter().any(fails));
-        if let Some((_, why)) = failing {
+            .find(|undecided| undecided.part.checks.iter().any(fails));
+        if let Some(Undecided { why, .. }) = failing {
             // No part of it is decided, so this is all that is told of it.
-            for (part, why) in &self.unasked {
+            for Undecided { part, why, .. } in &self.unasked {
                 shared.tell_fell(*why, part.checks.len());
             }
             return Err(Unavailable(*why));
         }
         let mut here = Vec::new();
-        for (part, why) in &self.unasked {
+        for Undecided { part, why, .. } in &self.unasked {
             let decision = shared.without(&part.checks, self.asked.enforce, *why)?;
             self.tally.fill(part, &decision.verdicts);
             here.push((*part, decision));
@@ -183,19 +205,28 @@ impl<'q> Parted<'q> {
     /// Has everything given back that was charged, and waits for that no longer than the caller
     /// does; it is done all the same.
     async fn give_back(&mut self) {
+        for Undecided { part, by, late, .. } in self.unasked.drain(..) {
+            let (lane, part) = (Arc::clone(self.lane), part.clone());
+            drop(tokio::spawn(async move {
+                // An error means that there is no answer.
+                if let Ok(decision) = late.await
+                    && let Some((checks, at)) = charged(&part, &decision)
+                    && lane.has_charges_of(part.place, by.as_ref())
+                {
+                    // Nobody waits for it.
+                    let _given = give_back(lane, (part.place, by), checks, at).await;
+                }
+            }));
+        }
         let mut given = Vec::new();
         for Decided { part, decision, by } in self.decided.drain(..) {
             // Another server may never have heard of the charge.
-            if self.lane.server(part.place) != by {
+            if !self.lane.has_charges_of(part.place, by.as_ref()) {
                 continue;
             }
-            let charged = part.to_give_back(&decision);
-            if let Some(first) = charged
-                .first()
-                .and_then(|&first| decision.verdicts.get(first))
-            {
-                let checks = part.pick(&charged);
-                let giving = give_back(Arc::clone(self.lane), (part.place, by), checks, first.at);
+            if let Some((checks, at)) = charged(part, &decision) {
+                let charged = part.to_give_back(&decision);
+                let giving = give_back(Arc::clone(self.lane), (part.place, by), checks, at);
                 // In a task of its own: it goes on after the caller has its answer.
                 let giving = tokio::spawn(giving);
                 given.push(async move { (part, charged, giving.await) });
@@ -208,6 +239,13 @@ impl<'q> Parted<'q> {
             }
         }
     }
+}
+
+/// The checks of a part whose hits are to be given back, and when they were charged; none if there are none.
+fn charged(part: &Part<Site>, decision: &Decision) -> Option<(Arc<[Check]>, Timestamp)> {
+    let charged = part.to_give_back(decision);
+    let first = decision.verdicts.get(*charged.first()?)?;
+    Some((part.pick(&charged), first.at))
 }
 
 /// Has hits taken back that were charged at `at` by the server of a site. What surely was not done is
@@ -229,7 +267,7 @@ async fn give_back(
         sleep(pause).await;
         pause = pause.saturating_mul(2).min(LONGEST_PAUSE);
         // Another server may never have heard of the charge.
-        if lane.server(site) != by {
+        if !lane.has_charges_of(site, by.as_ref()) {
             return asked;
         }
     }

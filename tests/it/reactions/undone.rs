@@ -97,6 +97,39 @@ async fn hits_of_a_denied_query_are_given_back_over_the_next_connection() {
     is_empty(server).await;
 }
 
+#[tokio::test]
+async fn hits_of_a_denied_query_are_given_back_though_their_answer_is_late() {
+    let (main, seconds) = (
+        Single::start(Flavour::Redis7).await,
+        Single::start(Flavour::Redis7).await,
+    );
+    let set = Set {
+        per_second: true,
+        per_second_url: Some(seconds.url()),
+        ..Set::default()
+    };
+    let rig = Rig::start(&main.url(), set).await;
+    let second = Window::try_new(Unit::Second, 1).unwrap();
+    let denied = Check {
+        quota: Quota::fixed(0, second, DeniedHits::Free),
+        ..hit("bob")
+    };
+    pause(&main.server).await;
+    let query = [hit("ann"), denied];
+    let patience = Duration::from_millis(300);
+    let decision = rig.decide(&query, patience).await.unwrap();
+    assert!(decision.denied);
+    assert_eq!(decision.verdicts[0].source, Source::Local);
+    // Its charge is carried out now.
+    main.server.cli(&["CLIENT", "UNPAUSE"]).await;
+    until_async("the charge, and its end", async || {
+        (rig.events.called("timeout") == 1 && rig.events.called("ok") >= 2).then_some(())
+    })
+    .await;
+    assert_eq!(rig.counted("ann").await, 0);
+    is_empty(&main.server).await;
+}
+
 /// Nothing is counted any more.
 async fn is_empty(server: &Server) {
     until_async("the counter to go", async || {

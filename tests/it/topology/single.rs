@@ -131,6 +131,6 @@ pub(crate) const PASSWORD: &str = "correct-horse";
 /// As `ACL SETUSER` takes it.
 pub(crate) const COMMANDS: &str = "resetchannels ~tollgate:* -@all \
     +client|id +select +info +cluster|slots +cluster|info +asking +script|load +evalsha +time \
-    +mget +set +del +pttl +pexpire +hset +hgetall +hdel +hincrby \
+    +mget +set +unlink +pttl +pexpire +hset +hgetall +hdel +hincrby \
     +zadd +zcard +zcount +zrange +zrangebyscore +zrevrangebyscore \
     +zrem +zremrangebyrank +zremrangebyscore +xadd +xrevrange";
