@@ -104,6 +104,9 @@ async fn explain(State(state): State<AdminState>, asked: Query<Asked>) -> Respon
         };
         let counted = state.look(&peek).await.counted;
         report.live(&check, &verdict, counted);
+        if let Some(replicas) = state.replicas_without_share(&check) {
+            report.note_no_share(replicas);
+        }
     }
     Json(report).into_response()
 }

@@ -170,6 +170,16 @@ impl ExplainReport {
         Ok((report, asked))
     }
 
+    /// Notes that this replica's share of the limit is 0.
+    pub fn note_no_share(&mut self, replicas: u32) {
+        if let Some(rule) = &mut self.rule {
+            rule.notes.push(format!(
+                "without the shared store this replica lets nothing pass: its share of the limit among {replicas} replicas is 0 \
+                 (fleet.replicas)"
+            ));
+        }
+    }
+
     /// With what the store would answer to `check`, and the hits that are counted before it does.
     pub fn live(&mut self, check: &Check, verdict: &Verdict, counted: u64) {
         let is_failure =

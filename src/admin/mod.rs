@@ -35,10 +35,10 @@ pub use status::{PolicyStatus, Status};
 
 use crate::alert::Overview;
 use crate::event::AdminRefusal;
-use crate::model::{Check, LogLimit, Peer, Verdict};
+use crate::model::{Check, LogLimit, OnStoreFailure, Peer, Verdict};
 use crate::pipeline::Pipeline;
 use crate::policy::DomainSpec;
-use crate::store::{Lane, NotForgotten};
+use crate::store::{Lane, NotForgotten, Store};
 use top::{TopQuery, TopReport};
 use tracing::warn;
 
@@ -78,6 +78,16 @@ impl AdminState {
         let now = self.pipeline.clock().now();
         let store = self.pipeline.store();
         store.inspect(self.lane.as_ref(), check, now).await
+    }
+
+    /// How many replicas the check's limit is divided by without the shared store, if this one's share is 0 and would decide.
+    fn replicas_without_share(&self, check: &Check) -> Option<u32> {
+        let Store::Shared(shared) = self.pipeline.store() else {
+            return None;
+        };
+        let decides = check.on_store_failure == OnStoreFailure::Local;
+        let local = shared.local();
+        (decides && local.has_no_share(check)).then(|| local.fleet().replicas())
     }
 
     /// Counts that the admin listener refuses a request, and logs one of a kind each minute.

@@ -23,8 +23,7 @@ local SUMS = 4503599627370496
 local VERSION, FORMAT, SIZE = 1, '>BI6I7', 14
 -- As memory's logs: room for as many members as the limit, but for so many in any case.
 local FEW, MANY = 64, 100000
--- So many members that do not count any more are removed by a charge. The server frees a log that is not needed any more beside its
--- work.
+-- The most members that a charge removes. (A log that is not needed any more is unlinked: freed beside the server's work.)
 local TRIMMED = 1000
 -- So many later members are rewritten when an earlier one gives back, and no more.
 local LATER = 2000

@@ -10,10 +10,12 @@ use crate::admin::{Status, Token, TokenError};
 use crate::alert::{self, Alert};
 use crate::config::Report;
 use crate::config::settings::{
-    self, ListenAddr, OrOff, Percent, Settings, Span, StoreKind, Threads,
+    self, ListenAddr, OrOff, Percent, Replicas, Settings, Span, StoreKind, Threads,
 };
 use crate::event::DecidedBy;
+use crate::model::OnStoreFailure;
 use crate::pipeline::{Caps, Pipeline};
+use crate::policy::{Limit, Policies};
 use crate::store::redis::RedisSample;
 use crate::store::{MemoryConfig, Store};
 use crate::telemetry::{Readings, StoreReading, logs};
@@ -153,6 +155,44 @@ pub(super) fn leniency(settings: &Settings) -> Option<String> {
         note(&format!("domains.{name}"), domain.shadow_mode, percent);
     }
     (!lenient.is_empty()).then(|| lenient.join(", "))
+}
+
+/// Rules whose limits cannot be divided among the replicas.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct WithoutShare {
+    /// How many there are.
+    pub(super) rules: usize,
+    /// Domain and path of the first.
+    pub(super) first: String,
+}
+
+/// The rules that allow fewer hits than there are replicas by the settings: without the shared store some or all
+/// replicas let nothing pass by them.
+pub(super) fn without_share(settings: &Settings, policies: &Policies) -> Option<WithoutShare> {
+    let Replicas::Count(replicas) = settings.fleet.replicas else {
+        return None;
+    };
+    if settings.store.kind != StoreKind::Redis {
+        return None;
+    }
+    let mut few: Option<WithoutShare> = None;
+    policies.for_each_rule(|domain, rule| {
+        let Limit::Quota(quota) = rule.limit else {
+            return;
+        };
+        let least = quota.limit().min(quota.burst());
+        if rule.on_store_failure != OnStoreFailure::Local || least == 0 || least >= replicas.get() {
+            return;
+        }
+        match &mut few {
+            Some(few) => few.rules = few.rules.saturating_add(1),
+            None => {
+                let first = format!("{}: {}", domain.name(), rule.path);
+                few = Some(WithoutShare { rules: 1, first });
+            }
+        }
+    });
+    few
 }
 
 /// Logs each thing that looks wrong in settings that take effect all the same.

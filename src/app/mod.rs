@@ -347,6 +347,14 @@ impl App {
                 "limits are not enforced in full: settings let requests over their limit pass"
             );
         }
+        let snapshot = self.pipeline.lasting_snapshot();
+        if let Some(few) = configure::without_share(&settings, snapshot.policies()) {
+            warn!(
+                rules = few.rules,
+                first = few.first,
+                "limits below fleet.replicas: without redis some or all replicas let nothing pass by these rules"
+            );
+        }
         info!(
             version = env!("CARGO_PKG_VERSION"),
             grpc = %self.grpc(),

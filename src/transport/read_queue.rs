@@ -1,15 +1,15 @@
 //! Lets the connections of a core that have much to read take turns.
 //!
 //! A connection reads what its client sends until its [`Turn`] is over; then it waits here. One connection goes
-//! on each time the core has looked for news from all of its sockets. So a connection that has little to read never
-//! waits for more than one turn of the others, however many of them there are. Clients take turns, and so do the
-//! connections of each.
+//! on each time the core has looked for news from all of its sockets. So a connection that has little to read waits for one turn of
+//! all those that wait here, however many they are, and for what others have sent that do not wait: less than a turn,
+//! or one read, for each. Clients take turns here, and so do the connections of each.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
@@ -24,7 +24,7 @@ pub(super) struct ReadQueue {
 
 #[derive(Debug, Default)]
 struct Waiting {
-    /// The client whose turn is next is first. None has no connection.
+    /// In the order of their turns; each has a connection that waits. No address: a unix socket.
     clients: VecDeque<(Option<IpAddr>, VecDeque<oneshot::Sender<()>>)>,
     /// Whether a task lets them go on.
     is_served: bool,
@@ -39,7 +39,8 @@ impl ReadQueue {
         if !waiting.is_served {
             waiting.is_served = true;
             drop(waiting);
-            tokio::spawn(Serving(Arc::clone(self)).run());
+            let (queue, is_done) = (Arc::clone(self), false);
+            tokio::spawn(Serving { queue, is_done }.run());
         }
         granted
     }
@@ -66,13 +67,25 @@ impl Waiting {
 
 /// Lets one connection after the other go on, until none waits.
 #[derive(Debug)]
-struct Serving(Arc<ReadQueue>);
+struct Serving {
+    queue: Arc<ReadQueue>,
+    is_done: bool,
+}
 
 impl Serving {
-    async fn run(self) {
+    async fn run(mut self) {
         loop {
-            let next = self.0.waiting.lock().next();
-            let Some(next) = next else { return };
+            let next = {
+                let mut waiting = self.queue.waiting.lock();
+                let next = waiting.next();
+                // Under the lock: a connection that joins from now on starts another task.
+                waiting.is_served = next.is_some();
+                next
+            };
+            let Some(next) = next else {
+                self.is_done = true;
+                return;
+            };
             // Fails if the connection has been closed.
             if next.send(()).is_ok() {
                 // The runtime looks at all sockets before it comes back here.
@@ -84,7 +97,10 @@ impl Serving {
 
 impl Drop for Serving {
     fn drop(&mut self) {
-        self.0.waiting.lock().is_served = false;
+        // The runtime ends.
+        if !self.is_done {
+            self.queue.waiting.lock().is_served = false;
+        }
     }
 }
 
@@ -114,9 +130,11 @@ impl Turn {
         self.read = self.read.saturating_add(bytes);
     }
 
-    /// Begins a new turn: the client has sent nothing more so far.
+    /// Begins a new turn, unless this one is over: the client has sent nothing more so far.
     pub(super) const fn renew(&mut self) {
-        self.read = 0;
+        if !self.is_over() {
+            self.read = 0;
+        }
     }
 
     /// Whether the connection has read so much that others come first.
@@ -124,20 +142,17 @@ impl Turn {
         self.read >= BYTES_PER_TURN
     }
 
-    /// Waits for the next turn if this one is over.
+    /// Waits for the next turn if this one is over. A read that was longer than a turn takes as many turns as it is long.
     pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        if !self.is_over() {
-            return Poll::Ready(());
-        }
-        let (queue, client) = (&self.queue, self.client);
-        let next = self.next.get_or_insert_with(|| queue.join(client));
-        // An error means that the runtime ends.
-        let turn = Pin::new(next).poll(context).map(|_| ());
-        if turn.is_ready() {
+        while self.is_over() {
+            let (queue, client) = (&self.queue, self.client);
+            let next = self.next.get_or_insert_with(|| queue.join(client));
+            // An error means that the runtime ends.
+            let _granted = ready!(Pin::new(next).poll(context));
             self.next = None;
-            self.read = 0;
+            self.read = self.read.saturating_sub(BYTES_PER_TURN);
         }
-        turn
+        Poll::Ready(())
     }
 }
 
@@ -216,6 +231,29 @@ mod tests {
             }
             readers.join_all().await;
             assert_eq!(order.borrow().len(), 40 * 9);
+        });
+    }
+
+    #[test]
+    fn a_read_of_several_turns_takes_several() {
+        on_one_core(async {
+            let queue = Arc::<ReadQueue>::default();
+            let mut turn = Turn {
+                queue: Arc::clone(&queue),
+                client: None,
+                read: 0,
+                next: None,
+            };
+            turn.add(3 * BYTES_PER_TURN + 1);
+            turn.renew();
+            let mut turns = 0;
+            while turn.is_over() {
+                queue.join(None).await.unwrap();
+                turns += 1;
+                let poll = std::future::poll_fn(|context| Poll::Ready(turn.poll_next(context)));
+                let _pending = poll.await;
+            }
+            assert!(turns >= 3, "{turns}");
         });
     }
 

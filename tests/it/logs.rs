@@ -241,6 +241,26 @@ fn settings_that_let_everything_pass_are_told_at_start() {
     assert_eq!(log.len(), 1, "{log:#?}");
 }
 
+#[test]
+fn limits_that_cannot_be_divided_are_logged_at_start() {
+    let redis = "store: {kind: redis, redis: {url: 'redis://127.0.0.1:1'}}\n";
+    let settings = format!("{redis}fleet: {{replicas: 10000}}\n");
+    let (_served, log) = Shop::new(&settings).serve();
+    let few = log
+        .iter()
+        .find(|line| line.contains("limits below fleet.replicas"));
+    let few = few.unwrap_or_else(|| panic!("{log:#?}"));
+    assert!(
+        few.contains(" WARN ") && few.contains("first=\"shop: "),
+        "{few}"
+    );
+    let (_served, log) = Shop::new(redis).serve();
+    assert!(
+        !log.iter().any(|line| line.contains("limits below")),
+        "{log:#?}"
+    );
+}
+
 /// What the log of a start says, until it is ready, with these variables.
 fn start(shop: &Shop, env: &[(&str, &str)]) -> String {
     use std::io::BufRead;

@@ -214,6 +214,15 @@ impl LocalStore {
         verdict
     }
 
+    /// Whether this replica's share of the check's limit is 0: it is divided by more replicas than it allows hits.
+    #[must_use]
+    pub fn has_no_share(&self, check: &Check) -> bool {
+        self.fleet
+            .load()
+            .share(&check.key, &check.quota)
+            .is_nothing()
+    }
+
     /// Drops what this check's key has been charged here, also what the store has not been told of;
     /// see [`MemoryStore::forget`].
     pub fn forget(&self, check: &Check, now: Timestamp) -> bool {

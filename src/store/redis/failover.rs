@@ -4,13 +4,13 @@
 //! two limits. So the server in use has a lease, an epoch and its name, in every server. A replica that has
 //! reached the server in use renews the lease wherever it can ([`RENEWED_WITHIN`]). Another server is
 //! used only once the lease has expired there ([`LEASE`]), which means that no replica that reaches it still
-//! reaches the server in use; who takes the lease increases the epoch. The highest epoch is the one in use.
+//! reaches the server in use; the replica that takes the lease increases the epoch. The highest epoch is the one in use.
 //!
 //! That alone does not help where no replica reaches both servers. So a server is used only while more than half of
 //! the replicas are there that were seen there within [`REMEMBERED`], or while all other servers are reached and none
-//! of them is in use. Who may not use a server enforces its share.
+//! of them is in use. A replica that may not use a server enforces its share.
 //!
-//! Bound: one limit, and two in windows in which the server in use changes, or the one that most replicas reach. A change takes
+//! Bound: one limit, and one more for each change of the server in use, or of the one that most replicas reach, that a window touches. A change takes
 //! up to 4 s. If the replicas are split for longer than [`REMEMBERED`], each side forgets the other, and admits one
 //! limit. So does a replica that has just started, at a server that has just lost its data.
 
@@ -25,8 +25,8 @@ pub(super) struct Failover {
     /// How many replicas servers have known, and when the last of them that was absent was there. A server that was restarted
     /// may have forgotten them.
     known: BTreeMap<u64, Instant>,
-    /// How often it has looked.
-    looks: u32,
+    /// When it looked first.
+    first_look: Option<Instant>,
     /// The time for which a better server must have answered well before it is used again.
     well_for: Duration,
 }
@@ -50,6 +50,8 @@ pub(super) struct Report {
     pub(super) here: u64,
     /// How long ago the last of the others was there; 0 if there are none.
     pub(super) absent_for: Duration,
+    /// How many others have left within [`REMEMBERED`]: they are not known any more.
+    pub(super) left: u64,
 }
 
 /// What to ask of a server.
@@ -58,7 +60,7 @@ pub(super) enum Wish {
     /// To report.
     Watch,
     /// To report, and to replace an older lease by this one.
-    Tell(Lease),
+    Update(Lease),
     /// To renew this lease.
     Renew(Lease),
     /// To take this lease if there is none.
@@ -124,7 +126,7 @@ impl Failover {
             servers: servers.map(server).collect(),
             lease: None,
             known: BTreeMap::new(),
-            looks: 0,
+            first_look: None,
             well_for,
         }
     }
@@ -145,13 +147,12 @@ impl Failover {
     /// What to ask of each server. `is_useless` says that the server in use has left this replica's queries unanswered for
     /// [`USELESS_AFTER`].
     pub(super) fn wishes(&self, is_useless: bool, now: Instant) -> Vec<Wish> {
-        let told = self.lease.clone().map_or(Wish::Watch, Wish::Tell);
-        let mut wishes = vec![told; self.servers.len()];
+        let update = self.lease.clone().map_or(Wish::Watch, Wish::Update);
+        let mut wishes = vec![update; self.servers.len()];
         let active = self.active();
-        let in_time = active.and_then(|active| self.servers.get(active)?.in_time);
-        let is_recent = |at| now.saturating_duration_since(at) < RENEWED_WITHIN;
-        let is_reached = !is_useless && in_time.is_some_and(is_recent);
-        if is_reached && let Some(lease) = &self.lease {
+        if active.is_some_and(|active| self.is_kept(active, is_useless, now))
+            && let Some(lease) = &self.lease
+        {
             wishes.fill(Wish::Renew(lease.clone()));
             if let Some(better) = active.and_then(|active| self.better(active, now)) {
                 self.set(&mut wishes, better, Wish::Move);
@@ -160,6 +161,17 @@ impl Failover {
             self.set(&mut wishes, next, Wish::Claim);
         }
         wishes
+    }
+
+    /// Whether this replica renews the lease of the server in use: that has answered in time, or late, and no other server
+    /// would do better.
+    fn is_kept(&self, active: usize, is_useless: bool, now: Instant) -> bool {
+        let in_time = self.servers.get(active).and_then(|server| server.in_time);
+        let is_recent = |at| now.saturating_duration_since(at) < RENEWED_WITHIN;
+        let is_well = !is_useless && in_time.is_some_and(is_recent);
+        let mut others = self.servers.iter().enumerate();
+        let other = others.any(|(index, server)| index != active && server.well.is_some());
+        self.is_reached(active, RENEWED_WITHIN, now) && (is_well || !other)
     }
 
     fn set(&self, wishes: &mut [Wish], index: usize, wish: fn(Lease) -> Wish) {
@@ -174,7 +186,7 @@ impl Failover {
     /// Takes what each server has answered to what was asked at `asked`: none, or too late to use it, or in time.
     pub(super) fn hear(&mut self, answers: Vec<Option<(Report, bool)>>, asked: Instant) {
         let before = self.active();
-        self.looks = self.looks.saturating_add(1);
+        self.first_look.get_or_insert(asked);
         for (server, answer) in self.servers.iter_mut().zip(answers) {
             let Some((report, in_time)) = answer else {
                 server.well = None;
@@ -206,7 +218,7 @@ impl Failover {
             let is_soon = left
                 .used
                 .is_some_and(|used| asked.saturating_duration_since(used) < SOON);
-            // It has to show itself anew.
+            // It has to answer well from now on.
             left.well = left.well.map(|_| asked);
             left.returns = match is_soon {
                 true => left.returns.saturating_add(1),
@@ -262,7 +274,10 @@ impl Failover {
         let known = self.known.iter().rev().find(|(_, at)| is_recent(at));
         let known = known.map_or(0, |(known, _)| *known);
         let report = self.servers.get(index).and_then(|it| it.report.as_ref());
-        report.is_some_and(|report| report.here.saturating_mul(2) > known)
+        report.is_some_and(|report| {
+            let known = known.saturating_sub(report.left).max(report.known);
+            report.here.saturating_mul(2) > known
+        })
     }
 
     /// Whether every other server is reached, and none of them is in use.
@@ -289,20 +304,32 @@ impl Failover {
         })
     }
 
-    /// The first server that answers in time, holds no lease, and has most of its replicas.
+    /// The first server that answers in time, holds no lease, and has most of its replicas; or any if all servers are reached,
+    /// and none holds a lease.
     fn claimable(&self, is_useless: bool, now: Instant) -> Option<usize> {
-        // One that was just started may not have heard of the lease from a server that is slower.
+        // One that was just started may not have heard of the lease from a server that is slower, or that was just
+        // restarted.
         let has_heard = |server: &Server| server.report.is_some();
-        if self.lease.is_none() && self.looks < FIRST_LOOKS && !self.servers.iter().all(has_heard) {
+        let is_new = self
+            .first_look
+            .is_none_or(|first| now.saturating_duration_since(first) < RENEWED_WITHIN);
+        if self.lease.is_none() && is_new && !self.servers.iter().all(has_heard) {
             return None;
         }
+        let is_free = |server: &Server| {
+            let report = server.report.as_ref();
+            report.is_some_and(|report| report.lease.is_none())
+        };
+        let all_free =
+            self.servers.iter().enumerate().all(|(index, server)| {
+                self.is_reached(index, RENEWED_WITHIN, now) && is_free(server)
+            });
         let active = self.active().filter(|_| is_useless);
         self.servers.iter().enumerate().position(|(index, server)| {
-            let is_free = |report: &Report| report.lease.is_none();
             Some(index) != active
                 && server.well.is_some()
-                && server.report.as_ref().is_some_and(is_free)
-                && self.has_majority(index, now)
+                && is_free(server)
+                && (all_free || self.has_majority(index, now))
         })
     }
 }
@@ -317,10 +344,11 @@ impl Lease {
 /// How long a lease lasts that is not renewed.
 pub(super) const LEASE: Duration = Duration::from_secs(3);
 
-/// A replica whose look the server in use has answered in time, so long ago at most, renews the lease.
+/// A replica renews the lease if the server in use has answered it within this time. One that has just started takes no lease before
+/// this time is over, unless all servers have answered.
 const RENEWED_WITHIN: Duration = Duration::from_secs(1);
 
-/// A replica uses no server that has not answered it for so long. With the time between two looks it is less than
+/// A replica uses no server that has not answered it for this time. With the time between two looks it is less than
 /// [`LEASE`], so that it ends before another server is used.
 const USED_WITHIN: Duration = Duration::from_secs(2);
 
@@ -330,11 +358,8 @@ pub(super) const REMEMBERED: Duration = Duration::from_secs(60);
 /// How long a server may leave queries unanswered before this replica stops renewing its lease.
 pub(super) const USELESS_AFTER: Duration = Duration::from_secs(1);
 
-/// A server that has to be left so soon gets its next chance after twice the time.
+/// A server that has to be left within this time gets its next chance after twice the time.
 const SOON: Duration = Duration::from_secs(300);
-
-/// Looks before a replica that knows of no lease takes one although a server has not answered.
-const FIRST_LOOKS: u32 = 3;
 
 const MOST_DOUBLINGS: u32 = 6;
 

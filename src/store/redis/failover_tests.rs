@@ -13,9 +13,16 @@ const WELL_FOR: Duration = Duration::from_secs(3);
 /// What `failover.lua` keeps.
 #[derive(Clone, Debug, Default)]
 struct Store {
-    /// Who, when, and the latest epoch that it had heard of.
-    members: Vec<(usize, u64, u64)>,
+    members: Vec<Member>,
     lease: Option<(Lease, u64)>,
+}
+
+#[derive(Clone, Debug)]
+struct Member {
+    replica: usize,
+    seen: u64,
+    /// The latest epoch that it had heard of; none once it has left.
+    heard: Option<u64>,
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -23,30 +30,41 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl Store {
-    fn call(&mut self, replica: usize, heard: u64, wish: &Wish, now: u64) -> Report {
+    /// Without `heard`, the replica leaves.
+    fn see(&mut self, replica: usize, heard: Option<u64>, now: u64) {
         self.members
-            .retain(|(other, seen, _)| *other != replica && now - seen < millis(REMEMBERED));
-        self.members.push((replica, now, heard));
-        let known = self.members.len() as u64;
-        let ages = self.members.iter().map(|(_, seen, _)| now - seen);
-        let absent = ages.filter(|age| *age >= millis(LEASE)).min();
-        let present = self
-            .members
-            .iter()
-            .filter(|(_, seen, _)| now - seen < millis(LEASE));
-        let present: Vec<u64> = present.map(|(_, _, heard)| *heard).collect();
+            .retain(|member| member.replica != replica && now - member.seen < millis(REMEMBERED));
+        self.members.push(Member {
+            replica,
+            seen: now,
+            heard,
+        });
+    }
+
+    fn call(&mut self, replica: usize, heard: u64, wish: &Wish, now: u64) -> Report {
+        self.see(replica, Some(heard), now);
+        let known = self.members.iter();
+        let known = known.filter_map(|member| Some((now - member.seen, member.heard?)));
+        let known: Vec<(u64, u64)> = known.collect();
+        let left = (self.members.len() - known.len()) as u64;
+        let is_here = |(age, _): &(u64, u64)| *age < millis(LEASE);
+        let absent = known.iter().filter(|member| !is_here(member));
+        let absent = absent.map(|(age, _)| *age).min();
+        let present = known.iter().filter(|member| is_here(member));
+        let present: Vec<u64> = present.map(|(_, heard)| *heard).collect();
+        let known = known.len() as u64;
         let is_majority = present.len() as u64 * 2 > known;
         self.lease.take_if(|(_, until)| *until <= now);
         let held = self.lease.as_ref().map(|(lease, _)| lease);
         let is_later = |lease: &Lease| held.is_some_and(|held| lease.beats(held));
         let (lease, is_taken) = match wish {
             Wish::Watch => (None, false),
-            Wish::Tell(lease) => (Some(lease), is_later(lease)),
+            Wish::Update(lease) => (Some(lease), is_later(lease)),
             Wish::Renew(lease) => (
                 Some(lease),
                 held.is_none_or(|held| lease == held) || is_later(lease),
             ),
-            Wish::Claim(lease) => (Some(lease), held.is_none() && is_majority),
+            Wish::Claim(lease) => (Some(lease), held.is_none()),
             Wish::Move(lease) => (
                 Some(lease),
                 is_majority && held.is_none_or(|held| lease.epoch > held.epoch),
@@ -62,6 +80,7 @@ impl Store {
             known,
             here: present.iter().filter(|heard| **heard <= epoch).count() as u64,
             absent_for: Duration::from_millis(absent.unwrap_or(0)),
+            left,
         }
     }
 }
@@ -83,14 +102,16 @@ struct Fleet {
 }
 
 struct Replica {
+    name: usize,
     failover: Failover,
     next_look: u64,
     choice: Choice,
 }
 
 impl Replica {
-    fn new(now: u64) -> Self {
+    fn new(name: usize, now: u64) -> Self {
         Self {
+            name,
             failover: Failover::new(SERVERS.map(String::from).into_iter(), WELL_FOR),
             next_look: now,
             choice: Choice::Nothing(Reason::NoneReached),
@@ -104,7 +125,7 @@ impl Fleet {
             start: now(),
             now: 0,
             stores: vec![Store::default(); 2],
-            replicas: (0..replicas).map(|_| Replica::new(0)).collect(),
+            replicas: (0..replicas).map(|name| Replica::new(name, 0)).collect(),
             cut: vec![[0; 2]; replicas],
             switches: vec![0],
             leases: [const { None }; 2],
@@ -147,7 +168,12 @@ impl Fleet {
         let (wishes, heard) = (replica.failover.wishes(false, at), replica.failover.epoch());
         let answers = wishes.iter().enumerate().map(|(server, wish)| {
             let is_cut = self.cut[index][server] > self.now;
-            (!is_cut).then(|| (self.stores[server].call(index, heard, wish, self.now), true))
+            (!is_cut).then(|| {
+                (
+                    self.stores[server].call(replica.name, heard, wish, self.now),
+                    true,
+                )
+            })
         });
         let answers = answers.collect();
         replica.failover.hear(answers, at);
@@ -256,13 +282,9 @@ fn of_replicas_that_are_split_most_go_on_and_the_others_do_not_for_a_minute() {
     );
     // When they meet again, the highest epoch holds.
     fleet.run(38);
-    assert_eq!(fleet.choices().iter().collect::<Vec<_>>().len(), 3);
-    assert!(
-        fleet
-            .choices()
-            .iter()
-            .all(|choice| *choice == fleet.choices()[0])
-    );
+    let first = fleet.choices()[0].clone();
+    assert!(matches!(first, Choice::Use(_)), "{first:?}");
+    assert_eq!(fleet.choices(), [&first; 3]);
 }
 
 #[test]
@@ -274,6 +296,59 @@ fn a_replica_that_is_left_alone_goes_on_if_it_reaches_all_servers() {
     fleet.cut(&[1], 1, 1_000);
     fleet.run(10);
     assert_eq!(*fleet.choices()[0], Choice::Use(0));
+}
+
+#[test]
+fn replicas_that_leave_are_not_missed_though_a_server_is_down() {
+    let mut fleet = Fleet::new(4);
+    fleet.run(5);
+    fleet.cut(&[0, 1, 2, 3], 1, 100);
+    fleet.run(5);
+    for replica in 1..4 {
+        fleet.stores[0].see(replica, None, fleet.now);
+        fleet.cut(&[replica], 0, 1_000);
+    }
+    fleet.used.clear();
+    for _ in 0..70 {
+        fleet.run(1);
+        assert_eq!(*fleet.choices()[0], Choice::Use(0), "at {}", fleet.now);
+    }
+}
+
+#[test]
+fn new_replicas_after_a_crash_of_all_use_a_server_as_soon_as_the_lease_has_expired() {
+    let mut fleet = Fleet::new(3);
+    fleet.run(5);
+    for (index, replica) in fleet.replicas.iter_mut().enumerate() {
+        *replica = Replica::new(10 + index, fleet.now);
+    }
+    fleet.run(5);
+    assert_eq!(fleet.choices(), [&Choice::Use(0); 3]);
+}
+
+#[test]
+fn a_late_server_is_kept_while_there_is_no_better_one() {
+    let start = now();
+    let mut failover = Failover::new(SERVERS.map(String::from).into_iter(), WELL_FOR);
+    let mut stores = vec![Store::default(); 2];
+    for now in (0..60_000).step_by(450) {
+        let at = start + Duration::from_millis(now);
+        let (wishes, heard) = (failover.wishes(now > 5_000, at), failover.epoch());
+        // The first server is late after 5 s; the second one is back after 30 s.
+        let mut answer = |server: usize, in_time: bool| {
+            let report = stores[server].call(0, heard, &wishes[server], now);
+            Some((report, in_time))
+        };
+        let first = answer(0, now <= 5_000);
+        let second = if now > 30_000 { answer(1, true) } else { None };
+        failover.hear(vec![first, second], at);
+        let expected = match now {
+            0..2_000 | 30_000..36_000 => continue,
+            2_000..30_000 => Choice::Use(0),
+            _ => Choice::Use(1),
+        };
+        assert_eq!(failover.choice(at), expected, "at {now}");
+    }
 }
 
 #[test]
@@ -301,7 +376,7 @@ fn asymmetric_partitions_keep_the_bound() {
     for seed in 0..200 {
         let mut random = fastrand::Rng::with_seed(seed);
         let count = random.usize(1..6);
-        // Who starts anew at a server that has lost its data cannot know of the others.
+        // A replica that starts at a server that has lost its data cannot know of the others.
         let loses_data = random.bool();
         let mut fleet = Fleet::new(count);
         for replica in &mut fleet.replicas {
@@ -323,7 +398,11 @@ fn asymmetric_partitions_keep_the_bound() {
                 // A replica is killed and starts again.
                 2 if !loses_data => {
                     let replica = random.usize(0..count);
-                    fleet.replicas[replica] = Replica::new(fleet.now + random.u64(0..5_000));
+                    // A pod of a Deployment has another name then.
+                    let name = fleet.replicas[replica].name;
+                    let name = if random.bool() { name } else { name + count };
+                    let start = fleet.now + random.u64(0..5_000);
+                    fleet.replicas[replica] = Replica::new(name, start);
                 }
                 // Some are cut off from a server, for less than they are remembered.
                 _ => {

@@ -1,8 +1,9 @@
-//! Answers that come after their deadline, for whoever has to know what a server has done.
+//! Answers that come after their deadline.
 //!
-//! A part of a denied query that was charged has to be given back, however late the answer is. So the calls that
-//! carry such a part are waited for a while longer, in a task of its own; to all others they have failed
-//! at their deadline.
+//! A part of a denied query that was charged has to be given back, however late the answer is. So a call that
+//! carries such a part is waited for longer, by [`HEARD_WITHIN`], in a task of its own. For its callers and the breaker it has failed at
+//! its deadline. Unlike other calls it may be sent although its time is over, if the socket was so full that it had
+//! to wait; what else it carries is then charged in Redis, and decided here, too.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use crate::model::{Check, Decision};
 pub(crate) struct LateReply(Arc<Mutex<Option<oneshot::Sender<Decision>>>>);
 
 impl LateReply {
-    /// The receiver gets an answer that nobody waits for any more, and an error if there is none.
+    /// The receiver gets an answer that comes after its deadline, and an error if there is none.
     pub(crate) fn channel() -> (Self, oneshot::Receiver<Decision>) {
         let (sender, receiver) = oneshot::channel();
         (Self(Arc::new(Mutex::new(Some(sender)))), receiver)
@@ -40,7 +41,7 @@ pub(super) struct LateReplies(Vec<Vec<Query>>);
 type Query = (Arc<[Check]>, Option<LateReply>);
 
 impl LateReplies {
-    /// None if no query of these calls has to be told a late answer.
+    /// None if no query of these calls needs a late answer.
     pub(super) fn of<'w>(calls: impl Iterator<Item = &'w [Waiting]> + Clone) -> Option<Self> {
         let mut all = calls.clone().flatten();
         if !all.any(|waiting| waiting.work.late.is_some()) {
@@ -57,8 +58,8 @@ impl LateReplies {
         ))
     }
 
-    /// The results of the calls that `sent` makes, each failed if they take longer than `within`; then the late
-    /// answers are told when they come.
+    /// Returns the results of the calls that `sent` makes, each failed if they take longer than `within`; then the late
+    /// answers are passed on when they come.
     pub(super) async fn in_time(
         self,
         place: &Place,
@@ -66,22 +67,25 @@ impl LateReplies {
         sent: impl Future<Output = Vec<Result<Bytes, Failure>>> + Send + 'static,
     ) -> Vec<Result<Bytes, Failure>> {
         let mut sent = tokio::spawn(sent);
-        let failed = match timeout(within, &mut sent).await {
+        let calls = self.0.len();
+        match timeout(within, &mut sent).await {
             Ok(Ok(results)) => return results,
-            Ok(Err(_aborted)) => diagnosis::lost(place, "the connection was closed"),
-            Err(_elapsed) => diagnosis::timed_out(place),
-        };
-        let failed = vec![Err(failed); self.0.len()];
+            Ok(Err(_aborted)) => {
+                let lost = diagnosis::lost(place, "the connection was closed");
+                return vec![Err(lost); calls];
+            }
+            Err(_elapsed) => {}
+        }
         drop(tokio::spawn(async move {
             // It has ended if this fails.
             if let Ok(results) = sent.await {
-                self.tell(results);
+                self.pass_on(results);
             }
         }));
-        failed
+        vec![Err(diagnosis::timed_out(place)); calls]
     }
 
-    fn tell(self, results: Vec<Result<Bytes, Failure>>) {
+    fn pass_on(self, results: Vec<Result<Bytes, Failure>>) {
         for (queries, result) in self.0.into_iter().zip(results) {
             let checks = queries.iter().map(|(checks, _)| &**checks);
             let decided = result.ok().and_then(|reply| decode(&reply, checks).ok());

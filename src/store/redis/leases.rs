@@ -12,13 +12,13 @@ use tokio::time::Instant;
 use super::failover::{
     Choice, Failover, LEASE, Lease, REMEMBERED, Reason, Report, USELESS_AFTER, Wish,
 };
-use super::line::fits;
+use super::line::ask_fits;
 use super::resolve::Rounds;
 use super::route::Route;
 use super::scouts::{Answers, LATE, Scouts};
 use super::store::Site;
 use super::{
-    Connection, Failure, FailureClass, Place, RedisStore, Reply, Topology, diagnosis, greeting, now,
+    Connection, Failure, FailureClass, Place, RedisStore, Reply, Topology, diagnosis, now,
 };
 
 /// Keeps to the server in use, for ever.
@@ -30,13 +30,18 @@ pub(super) async fn follow(store: &RedisStore, sites: &[Site]) {
     let scouts = Scouts::new(config.connect_timeout);
     let mut rounds = Rounds::new(store, config.probe_interval.min(LOOK));
     let mut useless: Option<std::time::Instant> = None;
+    let mut looks = 0_u32;
     loop {
+        looks = looks.saturating_add(1);
         let asked = now();
         let used = failover.active().and_then(|active| places.get(active));
         let is_useless = used.is_some_and(|used| !store.health().is_closed(used));
         useless = is_useless.then(|| useless.unwrap_or(asked));
         let is_useless = useless.is_some_and(|since| asked.duration_since(since) >= USELESS_AFTER);
-        let wishes = failover.wishes(is_useless, asked);
+        let wishes = match config.replica {
+            Some(_) => failover.wishes(is_useless, asked),
+            None => vec![Wish::Watch; places.len()],
+        };
         let Some(heard) = look(store, &scouts, &places, failover.epoch(), wishes).await else {
             return;
         };
@@ -51,8 +56,7 @@ pub(super) async fn follow(store: &RedisStore, sites: &[Site]) {
                     store.publish(Route::One(place.clone()));
                 }
             }
-            // The first one has just begun to look.
-            Choice::Nothing(Reason::Undecided) => {
+            Choice::Nothing(Reason::Undecided) if looks < FIRST_LOOKS => {
                 rounds.soon().await;
                 continue;
             }
@@ -72,7 +76,7 @@ pub(super) async fn follow(store: &RedisStore, sites: &[Site]) {
     }
 }
 
-/// Tells all servers that this replica leaves, so that those that stay remain a majority.
+/// Marks this replica as left in all servers, so that the others remain a majority.
 pub(super) async fn leave(store: &RedisStore, sites: &[Site]) {
     let mut has_left = store.has_left().lock().await;
     *has_left = true;
@@ -105,7 +109,7 @@ async fn look(
     }
     let wishes: HashMap<&Place, Wish> = places.iter().zip(wishes).collect();
     let wish = |place: &Place| match wishes.get(place) {
-        Some(Wish::Tell(lease)) => ("tell", Some(lease)),
+        Some(Wish::Update(lease)) => ("update", Some(lease)),
         Some(Wish::Renew(lease)) => ("renew", Some(lease)),
         Some(Wish::Claim(lease)) => ("claim", Some(lease)),
         Some(Wish::Move(lease)) => ("move", Some(lease)),
@@ -129,8 +133,7 @@ async fn ask<'a>(
     let ask = move |place: Place, connection: Arc<Connection>| {
         let call = calls.get(&place).cloned().unwrap_or_default();
         async move {
-            let reply = connection.command("INFO", Vec::new(), within).await?;
-            fits(&place, &greeting::read(&place, &reply)?, false)?;
+            ask_fits(&place, &connection, false, within).await?;
             let sent = Instant::now();
             let reply = run(&connection, call, within).await?;
             let report = report(&reply)
@@ -195,9 +198,7 @@ fn call(store: &RedisStore, heard: u64, (wish, lease): (&str, Option<&Lease>)) -
 fn report(reply: &Reply) -> Option<Report> {
     let number = |at: usize| reply.list().get(at)?.number()?.try_into().ok();
     let lease = match reply.list() {
-        // To one that leaves.
-        [] => None,
-        [Reply::Nil, ..] => None,
+        [] | [Reply::Nil, ..] => None,
         [lease, ..] => {
             let lease = lease.text()?;
             let (epoch, server) = lease.split_once(' ')?;
@@ -212,6 +213,7 @@ fn report(reply: &Reply) -> Option<Report> {
         known: number(1).unwrap_or(0),
         here: number(2).unwrap_or(0),
         absent_for: Duration::from_millis(number(3).unwrap_or(0)),
+        left: number(4).unwrap_or(0),
     })
 }
 
@@ -219,7 +221,13 @@ fn report(reply: &Reply) -> Option<Report> {
 fn explained(reason: &Reason) -> Option<Failure> {
     let failure = |class, detail| Some(Failure::new(class, detail));
     match reason {
-        Reason::NoneReached | Reason::Undecided => None,
+        Reason::NoneReached => None,
+        Reason::Undecided => failure(
+            FailureClass::ClusterDown,
+            "no server is in use: a replica takes one once it finds most of the others there, or reaches all servers; \
+             check the network to the servers that do not answer"
+                .to_owned(),
+        ),
         Reason::NotReached(server) => failure(
             FailureClass::Timeout,
             format!(
@@ -255,8 +263,11 @@ fn single(site: &Site) -> Option<&Place> {
 /// What `SCRIPT LOAD` is given.
 const FAILOVER: &str = include_str!("failover.lua");
 
+/// Looks that follow each other at once: the first ones find that there is no lease, and take it.
+const FIRST_LOOKS: u32 = 3;
+
 /// The longest time between two looks. Less than half of the time within which a lease is renewed.
 const LOOK: Duration = Duration::from_millis(450);
 
-/// After so many intervals of probes in which it was well, a better server is used again.
+/// Intervals of probes in which a better server must have been well before it is used again.
 const WELL_FOR: u32 = 3;

@@ -14,7 +14,8 @@ use super::pending::{Carried, Pending};
 use super::queue::{Missed, Task, Waiting};
 use super::{
     Call, Connection, DECIDE, FLEET, Failure, FailureClass, FleetCall, Full, HEARTBEAT, Heartbeat,
-    Mode, Place, Reached, Reaction, RedisStore, Reply, Role, connect, decode, diagnosis, now,
+    Mode, Place, Reached, Reaction, RedisStore, Reply, Role, connect, decode, diagnosis, greeting,
+    now,
 };
 use crate::event::{Operation, StoreCalled, TracedQueries};
 use crate::model::{Key, TraceRef};
@@ -397,8 +398,19 @@ impl Scripts {
     }
 }
 
+/// Asks a server whether it is one to count on.
+pub(super) async fn ask_fits(
+    place: &Place,
+    connection: &Connection,
+    in_cluster: bool,
+    within: Duration,
+) -> Result<(), Failure> {
+    let reply = connection.command("INFO", Vec::new(), within).await?;
+    fits(place, &greeting::read(place, &reply)?, in_cluster)
+}
+
 /// Whether a server is one to count on.
-pub(super) fn fits(place: &Place, reached: &Reached, in_cluster: bool) -> Result<(), Failure> {
+fn fits(place: &Place, reached: &Reached, in_cluster: bool) -> Result<(), Failure> {
     let wrong = |class, detail: String| Err(Failure::new(class, detail));
     match (reached.mode, &reached.role) {
         (Mode::Sentinel, _) | (_, Role::Sentinel) => wrong(

@@ -32,7 +32,7 @@ pub(crate) struct Work {
     pub(crate) slot: u16,
     /// After this nobody waits for the answer.
     pub(crate) due: Instant,
-    /// Who has to know the answer if it comes later.
+    /// Where the answer goes if it comes later.
     pub(crate) late: Option<LateReply>,
 }
 

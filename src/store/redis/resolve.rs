@@ -12,14 +12,13 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::election::Election;
-use super::line::fits;
+use super::line::ask_fits;
 use super::route::Route;
 use super::scouts::{LATE, Scouts};
 use super::sentinel::watched;
 use super::store::Site;
 use super::{
-    Connection, Failure, FailureClass, Place, RedisStore, Topology, diagnosis, greeting, leases,
-    now, slots,
+    Connection, Failure, FailureClass, Place, RedisStore, Topology, diagnosis, leases, now, slots,
 };
 
 /// Looks for ever.
@@ -191,8 +190,7 @@ fn outdated(what: &str) -> Failure {
 async fn look(store: &RedisStore, scouts: &Scouts, places: &[Place]) -> Vec<Result<(), Failure>> {
     let (within, is_cluster) = (store.config().connect_timeout, store.is_cluster());
     let ask = move |place: Place, connection: Arc<Connection>| async move {
-        let reply = connection.command("INFO", Vec::new(), within).await?;
-        fits(&place, &greeting::read(&place, &reply)?, is_cluster)
+        ask_fits(&place, &connection, is_cluster, within).await
     };
     let access = |place: &Place| store.access(place).cloned().unwrap_or_default();
     // Where links have trouble a new connection may have it too, and one of before not.

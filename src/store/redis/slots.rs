@@ -274,7 +274,7 @@ mod tests {
             range(1, 9, at("10.0.0.1")),
         ]);
         assert!(moved.has_charges_of(0, &old));
-        assert!(!moved.has_charges_of(20, &old), "nobody has the slot");
+        assert!(!moved.has_charges_of(20, &old), "the slot has no server");
         let taken_over = route(vec![range(0, 9, at("10.0.0.2"))]);
         assert!(!taken_over.has_charges_of(0, &old));
         assert!(taken_over.has_charges_of(0, &other));

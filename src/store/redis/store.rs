@@ -27,7 +27,7 @@ use crate::store::BreakerConfig;
 pub struct RedisConfig {
     /// Which store it is.
     pub name: StoreName,
-    /// Where it is; with more than one, the first that can be used, in order. At least one.
+    /// Where it is; with more than one, the one that the replicas agree on, the best first. At least one.
     pub sites: Vec<Site>,
     /// This replica's name among those that agree on one of several `sites`, the same after a restart. None looks which one
     /// they use, and is not counted.

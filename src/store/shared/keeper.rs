@@ -62,7 +62,7 @@ impl Keeper {
         self.task.abort();
         let last = async {
             while self.lane.shared().local.has_ledger() && !charge_some(&self.lane).await {}
-            tokio::join!(send_beats(&self.lane, true), self.lane.shared().leave());
+            send_beats(&self.lane, true).await;
         };
         let teller = self.teller.take();
         let told = async {
@@ -71,8 +71,9 @@ impl Keeper {
             }
         };
         let (last, told) = (Box::pin(last), Box::pin(told));
-        let both = futures_util::future::join(last, told);
-        let _late = tokio::time::timeout(BEAT, both).await;
+        let left = Box::pin(self.lane.shared().leave());
+        let all = futures_util::future::join3(last, told, left);
+        let _late = tokio::time::timeout(BEAT, all).await;
     }
 }
 

@@ -47,9 +47,9 @@ struct Parted<'q> {
 struct Undecided<'q> {
     part: &'q Part<Site>,
     why: Unasked,
-    /// Who had the keys when it was asked.
+    /// The server that had the keys when it was asked.
     by: Option<Place>,
-    /// What was decided of it, if that is heard later.
+    /// The decision, if its answer is late.
     late: oneshot::Receiver<Decision>,
 }
 
@@ -213,7 +213,7 @@ impl<'q> Parted<'q> {
                     && let Some((checks, at)) = charged(&part, &decision)
                     && lane.has_charges_of(part.place, by.as_ref())
                 {
-                    // Nobody waits for it.
+                    // The query has been answered.
                     let _given = give_back(lane, (part.place, by), checks, at).await;
                 }
             }));

@@ -384,10 +384,10 @@ fn fragment(head: FrameHead, payload: &[u8]) -> Option<&[u8]> {
 /// Bytes of a stream's priority in HEADERS.
 const PRIORITY_LENGTH: usize = 5;
 
-/// Any other frame counts as so many bytes of header blocks.
+/// Cost of any other frame, in bytes of header blocks.
 const SMALL_FRAME: usize = 16;
 
-/// So many bytes of a message take as long as a byte of a header block.
+/// Bytes of a message that take as long as a byte of a header block.
 const DATA_PER_HEADER_BYTE: usize = 16;
 
 /// The longest frame.

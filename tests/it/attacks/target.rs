@@ -154,20 +154,38 @@ enum Cores {
 /// From now on all threads of this process and its new children run on these cores, if `make attack` measures: Envoy
 /// and the attackers are on other machines than Tollgate, so they compete with it for connections, not for its core.
 fn run_on(cores: Cores) {
-    static ALL: OnceLock<usize> = OnceLock::new();
-    let all = *ALL.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from));
-    if report_file().is_none() || all == 1 {
+    static ALL: OnceLock<Vec<usize>> = OnceLock::new();
+    let all = ALL.get_or_init(allowed_cores);
+    let Some((first, others)) = all.split_first().filter(|(_, others)| !others.is_empty()) else {
+        return;
+    };
+    if report_file().is_none() {
         return;
     }
     let cores = match cores {
-        Cores::OfTarget => "0".to_owned(),
-        Cores::OfOthers => format!("1-{}", all - 1),
+        Cores::OfTarget => std::slice::from_ref(first),
+        Cores::OfOthers => others,
     };
+    let cores: Vec<String> = cores.iter().map(usize::to_string).collect();
+    let cores = cores.join(",");
     let mut taskset = Command::new("taskset");
     taskset.args(["--all-tasks", "--cpu-list", "--pid", &cores]);
     taskset.arg(std::process::id().to_string());
     let output = taskset.output().unwrap();
     assert!(output.status.success(), "{output:?}");
+}
+
+/// The cores that this process may use.
+fn allowed_cores() -> Vec<usize> {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let mut lines = status.lines();
+    let list = lines.find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    let ranges = list.unwrap().trim().split(',');
+    let range = |range: &str| {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        first.parse::<usize>().unwrap()..=last.parse().unwrap()
+    };
+    ranges.flat_map(range).collect()
 }
 
 /// How many requests Envoy has let pass undecided.

@@ -22,6 +22,7 @@ const SMALL: Set = Set {
     password_file: None,
     per_second: false,
     per_second_url: None,
+    is_observer: false,
     key_prefix: "tollgate",
 };
 

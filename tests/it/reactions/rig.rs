@@ -43,6 +43,8 @@ pub(crate) struct Set {
     pub(crate) per_second: bool,
     /// Where that is, if it is somewhere else.
     pub(crate) per_second_url: Option<String>,
+    /// It takes no part in the agreement on one of several servers.
+    pub(crate) is_observer: bool,
     /// What the names of keys begin with. The slot of a key does not depend on it.
     pub(crate) key_prefix: &'static str,
 }
@@ -59,6 +61,7 @@ impl Default for Set {
             password_file: None,
             per_second: false,
             per_second_url: None,
+            is_observer: false,
             key_prefix: "tollgate",
         }
     }
@@ -90,7 +93,7 @@ impl Rig {
         let config = RedisConfig {
             name: StoreName::Main,
             sites: url.split(',').map(site).collect(),
-            replica: Some(format!("{:016x}", fastrand::u64(..))),
+            replica: (!set.is_observer).then(|| format!("{:016x}", fastrand::u64(..))),
             sentinel_access: Access::default(),
             key_prefix: set.key_prefix.into(),
             connect_timeout: Duration::from_secs(1),

@@ -116,8 +116,8 @@ async fn hits_of_a_denied_query_are_given_back_though_their_answer_is_late() {
     };
     pause(&main.server).await;
     let query = [hit("ann"), denied];
-    let patience = Duration::from_millis(300);
-    let decision = rig.decide(&query, patience).await.unwrap();
+    let limit = Duration::from_millis(300);
+    let decision = rig.decide(&query, limit).await.unwrap();
     assert!(decision.denied);
     assert_eq!(decision.verdicts[0].source, Source::Local);
     // Its charge is carried out now.

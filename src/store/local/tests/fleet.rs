@@ -30,6 +30,17 @@ fn the_parts_of_every_key_make_the_whole() {
 }
 
 #[test]
+fn a_limit_below_the_number_of_replicas_leaves_some_without_a_share() {
+    let store = store(100, 100);
+    let few = check("ann", fixed(2), Hits::Peek);
+    assert!(!store.has_no_share(&few));
+    // Of the others nothing is known, so no replica gets what is left over.
+    store.set_fleet(Fleet::new(3, [""; 0], &name(0)));
+    assert!(store.has_no_share(&few));
+    assert!(!store.has_no_share(&check("ann", fixed(3), Hits::Peek)));
+}
+
+#[test]
 fn no_replica_ranks_first_for_most_keys() {
     let fleet = views(5);
     for first in &fleet {
