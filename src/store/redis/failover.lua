@@ -1,11 +1,11 @@
 -- Has replicas agree on which server of `failover_urls` they use. Runs on each of those servers.
 --
 -- KEYS[1]: a hash, field = replica, value = '<seen> <epoch>': when it was here last, in milliseconds since 1970 by this
--- server's clock, and the latest lease that it had heard of, or `left`.
+-- server's clock, and the latest lease that it had heard of; or `deaf` or `left`.
 -- KEYS[2]: the lease, '<epoch> <server>': that server is in use. It expires unless a replica that reaches the server
 -- in use renews it. A key of another type is replaced.
 -- ARGV: what to do, replica (empty: an observer, who only watches), the epoch of the latest lease that it has
--- heard of, epoch and server of a lease, milliseconds that a lease lasts, milliseconds that an absent replica is
+-- heard of (`deaf` if it got no answer from this server lately), epoch and server of a lease, milliseconds that a lease lasts, milliseconds that an absent replica is
 -- remembered.
 -- 'watch'    changes no lease
 -- 'update'   replaces an older lease: one of a lower epoch, or of the same one and with a later name
@@ -15,7 +15,7 @@
 -- 'leave'    forgets the replica
 --
 -- Returns the lease or nil, how many replicas are remembered, how many of them are here now (they were within the
--- time of a lease) and have heard of no later lease, how long ago the last of the others was here, in milliseconds,
+-- time of a lease, and got answers) and have heard of no later lease, how long ago the last of the others was here, in milliseconds,
 -- and how many have left within the time that they would be remembered. A hash of another type is an error.
 
 local members, lease, wish, replica = KEYS[1], KEYS[2], ARGV[1], ARGV[2]
@@ -50,7 +50,7 @@ for i = 1, #all, 2 do
     left = left + 1
   elseif ago < remembered then
     known = known + 1
-    if ago < lasts then
+    if ago < lasts and tonumber(of) then
       present[#present + 1] = tonumber(of)
     else
       absent = math.min(absent, ago)

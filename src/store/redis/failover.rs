@@ -46,7 +46,7 @@ pub(super) struct Report {
     pub(super) lease: Option<Lease>,
     /// How many replicas were there within [`REMEMBERED`].
     pub(super) known: u64,
-    /// How many of them were there within [`LEASE`], and have heard of no later lease than its own.
+    /// How many of them were there within [`LEASE`], got its answers, and have heard of no later lease than its own.
     pub(super) here: u64,
     /// How long ago the last of the others was there; 0 if there are none.
     pub(super) absent_for: Duration,
@@ -140,8 +140,18 @@ impl Failover {
     }
 
     /// The epoch of the latest lease that this replica has heard of.
-    pub(super) fn epoch(&self) -> u64 {
+    fn epoch(&self) -> u64 {
         self.lease.as_ref().map_or(0, |lease| lease.epoch)
+    }
+
+    /// The same for each server. None if that has not answered this replica lately: it may be heard there, and still not
+    /// hear of a later lease, so it must not count as one of those that are there.
+    pub(super) fn heard(&self, now: Instant) -> Vec<Option<u64>> {
+        let reached = |index| self.is_reached(index, RENEWED_WITHIN, now);
+        let servers = 0..self.servers.len();
+        servers
+            .map(|index| reached(index).then(|| self.epoch()))
+            .collect()
     }
 
     /// What to ask of each server. `is_useless` says that the server in use has left this replica's queries unanswered for

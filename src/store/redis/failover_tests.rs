@@ -21,8 +21,16 @@ struct Store {
 struct Member {
     replica: usize,
     seen: u64,
-    /// The latest epoch that it had heard of; none once it has left.
-    heard: Option<u64>,
+    heard: Heard,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Heard {
+    /// The latest epoch.
+    Epoch(u64),
+    /// It gets no answers.
+    Deaf,
+    Left,
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -30,8 +38,7 @@ fn millis(duration: Duration) -> u64 {
 }
 
 impl Store {
-    /// Without `heard`, the replica leaves.
-    fn see(&mut self, replica: usize, heard: Option<u64>, now: u64) {
+    fn see(&mut self, replica: usize, heard: Heard, now: u64) {
         self.members
             .retain(|member| member.replica != replica && now - member.seen < millis(REMEMBERED));
         self.members.push(Member {
@@ -41,18 +48,22 @@ impl Store {
         });
     }
 
-    fn call(&mut self, replica: usize, heard: u64, wish: &Wish, now: u64) -> Report {
-        self.see(replica, Some(heard), now);
-        let known = self.members.iter();
-        let known = known.filter_map(|member| Some((now - member.seen, member.heard?)));
-        let known: Vec<(u64, u64)> = known.collect();
-        let left = (self.members.len() - known.len()) as u64;
-        let is_here = |(age, _): &(u64, u64)| *age < millis(LEASE);
-        let absent = known.iter().filter(|member| !is_here(member));
-        let absent = absent.map(|(age, _)| *age).min();
-        let present = known.iter().filter(|member| is_here(member));
-        let present: Vec<u64> = present.map(|(_, heard)| *heard).collect();
-        let known = known.len() as u64;
+    fn call(&mut self, replica: usize, heard: Option<u64>, wish: &Wish, now: u64) -> Report {
+        self.see(replica, heard.map_or(Heard::Deaf, Heard::Epoch), now);
+        let left = |member: &&Member| member.heard == Heard::Left;
+        let left = self.members.iter().filter(left).count() as u64;
+        let known = self.members.len() as u64 - left;
+        let (mut present, mut absent) = (Vec::new(), None::<u64>);
+        for member in &self.members {
+            let age = now - member.seen;
+            match member.heard {
+                Heard::Left => {}
+                Heard::Epoch(epoch) if age < millis(LEASE) => present.push(epoch),
+                Heard::Epoch(_) | Heard::Deaf => {
+                    absent = Some(absent.map_or(age, |other| other.min(age)));
+                }
+            }
+        }
         let is_majority = present.len() as u64 * 2 > known;
         self.lease.take_if(|(_, until)| *until <= now);
         let held = self.lease.as_ref().map(|(lease, _)| lease);
@@ -93,6 +104,8 @@ struct Fleet {
     replicas: Vec<Replica>,
     /// Until when a replica (the first index) is cut off from a server.
     cut: Vec<[u64; 2]>,
+    /// Whether it is cut off one way: it is heard, and does not get the answer.
+    loses_answers: Vec<[bool; 2]>,
     /// When the server in use has changed.
     switches: Vec<u64>,
     /// The last lease in each server.
@@ -127,6 +140,7 @@ impl Fleet {
             stores: vec![Store::default(); 2],
             replicas: (0..replicas).map(|name| Replica::new(name, 0)).collect(),
             cut: vec![[0; 2]; replicas],
+            loses_answers: vec![[false; 2]; replicas],
             switches: vec![0],
             leases: [const { None }; 2],
             used: Vec::new(),
@@ -165,15 +179,17 @@ impl Fleet {
     fn look(&mut self, index: usize) {
         let at = self.start + Duration::from_millis(self.now);
         let replica = &mut self.replicas[index];
-        let (wishes, heard) = (replica.failover.wishes(false, at), replica.failover.epoch());
+        let (wishes, heard) = (
+            replica.failover.wishes(false, at),
+            replica.failover.heard(at),
+        );
         let answers = wishes.iter().enumerate().map(|(server, wish)| {
             let is_cut = self.cut[index][server] > self.now;
-            (!is_cut).then(|| {
-                (
-                    self.stores[server].call(replica.name, heard, wish, self.now),
-                    true,
-                )
-            })
+            if is_cut && !self.loses_answers[index][server] {
+                return None;
+            }
+            let report = self.stores[server].call(replica.name, heard[server], wish, self.now);
+            (!is_cut).then_some((report, true))
         });
         let answers = answers.collect();
         replica.failover.hear(answers, at);
@@ -305,7 +321,7 @@ fn replicas_that_leave_are_not_missed_though_a_server_is_down() {
     fleet.cut(&[0, 1, 2, 3], 1, 100);
     fleet.run(5);
     for replica in 1..4 {
-        fleet.stores[0].see(replica, None, fleet.now);
+        fleet.stores[0].see(replica, Heard::Left, fleet.now);
         fleet.cut(&[replica], 0, 1_000);
     }
     fleet.used.clear();
@@ -333,10 +349,10 @@ fn a_late_server_is_kept_while_there_is_no_better_one() {
     let mut stores = vec![Store::default(); 2];
     for now in (0..60_000).step_by(450) {
         let at = start + Duration::from_millis(now);
-        let (wishes, heard) = (failover.wishes(now > 5_000, at), failover.epoch());
+        let (wishes, heard) = (failover.wishes(now > 5_000, at), failover.heard(at));
         // The first server is late after 5 s; the second one is back after 30 s.
         let mut answer = |server: usize, in_time: bool| {
-            let report = stores[server].call(0, heard, &wishes[server], now);
+            let report = stores[server].call(0, heard[server], &wishes[server], now);
             Some((report, in_time))
         };
         let first = answer(0, now <= 5_000);
@@ -363,9 +379,10 @@ fn a_useless_server_is_left_and_gets_its_next_chances_ever_later() {
         uses_of_first += u32::from(is_first && !was_first);
         was_first = is_first;
         // It reports in time, and answers no queries.
-        let (wishes, heard) = (failover.wishes(is_first, at), failover.epoch());
-        let answers = stores.iter_mut().zip(&wishes);
-        let answers = answers.map(|(store, wish)| Some((store.call(0, heard, wish, now), true)));
+        let (wishes, heard) = (failover.wishes(is_first, at), failover.heard(at));
+        let answers = stores.iter_mut().zip(wishes.iter().zip(heard));
+        let answers =
+            answers.map(|(store, (wish, heard))| Some((store.call(0, heard, wish, now), true)));
         failover.hear(answers.collect(), at);
     }
     assert!((2..10).contains(&uses_of_first), "{uses_of_first}");
@@ -408,6 +425,10 @@ fn asymmetric_partitions_keep_the_bound() {
                 _ => {
                     let (server, seconds) = (random.usize(0..2), random.u64(1..45));
                     let some: Vec<usize> = (0..count).filter(|_| random.bool()).collect();
+                    let one_way = random.bool();
+                    for &replica in &some {
+                        fleet.loses_answers[replica][server] = one_way;
+                    }
                     fleet.cut(&some, server, seconds);
                 }
             }

@@ -42,7 +42,8 @@ pub(super) async fn follow(store: &RedisStore, sites: &[Site]) {
             Some(_) => failover.wishes(is_useless, asked),
             None => vec![Wish::Watch; places.len()],
         };
-        let Some(heard) = look(store, &scouts, &places, failover.epoch(), wishes).await else {
+        let wishes = wishes.into_iter().zip(failover.heard(asked)).collect();
+        let Some(heard) = look(store, &scouts, &places, wishes).await else {
             return;
         };
         let answers = places.iter().map(|place| {
@@ -82,7 +83,7 @@ pub(super) async fn leave(store: &RedisStore, sites: &[Site]) {
     *has_left = true;
     let scouts = Scouts::new(store.config().connect_timeout);
     let places: Vec<Place> = sites.iter().filter_map(single).cloned().collect();
-    ask(store, &scouts, &places, 0, |_| ("leave", None)).await;
+    ask(store, &scouts, &places, |_| ("leave", None, None)).await;
 }
 
 fn choice(store: &RedisStore, failover: &Failover) -> Choice {
@@ -100,34 +101,39 @@ async fn look(
     store: &RedisStore,
     scouts: &Scouts,
     places: &[Place],
-    heard: u64,
-    wishes: Vec<Wish>,
+    wishes: Vec<(Wish, Option<u64>)>,
 ) -> Option<Answers<(Report, Duration)>> {
     let has_left = store.has_left().lock().await;
     if *has_left {
         return None;
     }
-    let wishes: HashMap<&Place, Wish> = places.iter().zip(wishes).collect();
-    let wish = |place: &Place| match wishes.get(place) {
-        Some(Wish::Update(lease)) => ("update", Some(lease)),
-        Some(Wish::Renew(lease)) => ("renew", Some(lease)),
-        Some(Wish::Claim(lease)) => ("claim", Some(lease)),
-        Some(Wish::Move(lease)) => ("move", Some(lease)),
-        Some(Wish::Watch) | None => ("watch", None),
+    let wishes: HashMap<&Place, (Wish, Option<u64>)> = places.iter().zip(wishes).collect();
+    let wish = |place: &Place| {
+        let (wish, heard) = wishes.get(place).unwrap_or(&(Wish::Watch, None));
+        let (name, lease) = match wish {
+            Wish::Watch => ("watch", None),
+            Wish::Update(lease) => ("update", Some(lease)),
+            Wish::Renew(lease) => ("renew", Some(lease)),
+            Wish::Claim(lease) => ("claim", Some(lease)),
+            Wish::Move(lease) => ("move", Some(lease)),
+        };
+        (name, lease, *heard)
     };
-    Some(ask(store, scouts, places, heard, wish).await)
+    Some(ask(store, scouts, places, wish).await)
 }
+
+/// What to ask of a server: what the script is to do, with which lease, and the epoch that it is told.
+type Asked<'a> = (&'static str, Option<&'a Lease>, Option<u64>);
 
 async fn ask<'a>(
     store: &RedisStore,
     scouts: &Scouts,
     places: &[Place],
-    heard: u64,
-    wish: impl Fn(&Place) -> (&'static str, Option<&'a Lease>),
+    wish: impl Fn(&Place) -> Asked<'a>,
 ) -> Answers<(Report, Duration)> {
     let calls: HashMap<Place, Vec<Bytes>> = places
         .iter()
-        .map(|place| (place.clone(), call(store, heard, wish(place))))
+        .map(|place| (place.clone(), call(store, wish(place))))
         .collect();
     let (calls, within) = (Arc::new(calls), store.config().connect_timeout);
     let ask = move |place: Place, connection: Arc<Connection>| {
@@ -174,7 +180,7 @@ async fn run(
 }
 
 /// What the script takes, after its hash.
-fn call(store: &RedisStore, heard: u64, (wish, lease): (&str, Option<&Lease>)) -> Vec<Bytes> {
+fn call(store: &RedisStore, (wish, lease, heard): Asked<'_>) -> Vec<Bytes> {
     let config = store.config();
     let key = |kind: &str| format!("{}:{}:{kind}", config.key_prefix, config.name.name());
     let millis = |duration: Duration| duration.as_millis().to_string();
@@ -185,7 +191,7 @@ fn call(store: &RedisStore, heard: u64, (wish, lease): (&str, Option<&Lease>)) -
         key("lease"),
         wish.to_owned(),
         config.replica.clone().unwrap_or_default(),
-        heard.to_string(),
+        heard.map_or_else(|| "deaf".to_owned(), |epoch| epoch.to_string()),
         epoch.to_string(),
         server.to_owned(),
         millis(LEASE),
