@@ -63,14 +63,7 @@ pub(super) async fn follow(store: &RedisStore, sites: &[Site]) {
             }
             Choice::Nothing(reason) => {
                 store.withdraw();
-                rounds.failed(
-                    heard
-                        .into_failure()
-                        .filter(|_| reason == Reason::NoneReached),
-                );
-                if let Some(failure) = explained(&reason) {
-                    rounds.failed(Some(failure));
-                }
+                rounds.failed(explained(&reason).or_else(|| heard.into_failure()));
             }
         }
         rounds.next().await;
@@ -122,7 +115,7 @@ async fn look(
     Some(ask(store, scouts, places, wish).await)
 }
 
-/// What to ask of a server: what the script is to do, with which lease, and the epoch that it is told.
+/// Arguments of the script for one server: the operation, its lease, and the latest epoch that this replica has heard of.
 type Asked<'a> = (&'static str, Option<&'a Lease>, Option<u64>);
 
 async fn ask<'a>(
@@ -223,7 +216,7 @@ fn report(reply: &Reply) -> Option<Report> {
     })
 }
 
-/// Why a replica may use no server, and what to do; nothing if each server says why itself.
+/// Why a replica may use no server, and what to do. None if the failure of each server says it.
 fn explained(reason: &Reason) -> Option<Failure> {
     let failure = |class, detail| Some(Failure::new(class, detail));
     match reason {

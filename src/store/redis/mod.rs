@@ -19,7 +19,7 @@
 //! finds again; of several that know nothing of each other the replicas agree on one (`failover`, `leases`). Each core has its own [`Links`] there, a `link` to each server, with a `queue` in
 //! front of it that makes one call of what waits, and a breaker. A link supervises one connection
 //! at a time (`line`); how long each call took is told when it is over, waited for or not
-//! (`pending`). How long a query waits is up to a `timer` that all of a core share. How they all fare is in `health`, how full their queues are in `gauge`.
+//! (`pending`); answers after the deadline are heard where they matter (`late`). How long a query waits is up to a `timer` that all of a core share. How they all fare is in `health`, how full their queues are in `gauge`.
 
 mod address;
 mod connect;

@@ -1,7 +1,7 @@
 //! A call from when it is sent until it is told of: how long the server really took for it, also
 //! when nobody waited so long.
 //!
-//! Whoever asks gives up at the deadline, and fred forgets the call then: it is not written any more
+//! Whoever asks gives up at the deadline, and fred forgets the call then (a second later if `late` waits for it): it is not written any more
 //! if it was not yet, and nobody hears its answer. But fred keeps the call's arguments until the
 //! answer to it was read, since answers come in order; or until it has found that it need not be
 //! written, or the connection has ended. So one of the arguments is a [tag](Pending::tag): when it

@@ -53,7 +53,7 @@ async fn serve_with(url: &str, deadline: &str, more: &str) -> Harness {
     harness.unwrap()
 }
 
-/// Calls for so many users, all at once over one connection.
+/// Calls for each of a number of users, all at once over one connection.
 fn ask_for_users(client: &Client, users: u32) -> Vec<JoinHandle<Code>> {
     let ask = |user: u32| {
         let mut client = Client(client.0.clone());
@@ -75,6 +75,22 @@ async fn explained(harness: &Harness) -> Value {
     let (_, body) = harness.admin(path).await;
     let report: Value = serde_json::from_str(&body).unwrap();
     report["now"].clone()
+}
+
+#[tokio::test]
+async fn a_limit_that_cannot_be_divided_is_explained() {
+    let harness = serve_with("redis://127.0.0.1:1", "50ms", "fleet: {replicas: 3}\n").await;
+    let notes = async |key: &str| {
+        let path = format!("/explain?domain=shop&descriptor={key}%3Dann");
+        let report: Value = serde_json::from_str(&harness.admin(&path).await.1).unwrap();
+        report["rule"]["notes"].to_string()
+    };
+    let note = "its share of the limit among 3 replicas is 0";
+    until("the size of the fleet to be known", async || {
+        notes("user").await.contains(note)
+    })
+    .await;
+    assert!(!notes("denied").await.contains(note), "it is not divided");
 }
 
 /// What is explained of each rule while the store is away.

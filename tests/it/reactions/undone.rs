@@ -49,8 +49,8 @@ fn counted_here(rig: &Rig) -> u64 {
     shared.local().inspect(&peek, shared.now()).counted
 }
 
-#[tokio::test]
-async fn hits_of_a_denied_query_are_given_back_over_the_next_connection() {
+/// A main store, one for limits per second, and a rig that uses both.
+async fn two_stores() -> (Single, Single, Rig) {
     let (main, seconds) = (
         Single::start(Flavour::Redis7).await,
         Single::start(Flavour::Redis7).await,
@@ -60,17 +60,29 @@ async fn hits_of_a_denied_query_are_given_back_over_the_next_connection() {
         per_second_url: Some(seconds.url()),
         ..Set::default()
     };
-    let rig = Arc::new(Rig::start(&main.url(), set).await);
+    let rig = Rig::start(&main.url(), set).await;
+    (main, seconds, rig)
+}
+
+/// A hit that passes in the main store, and one that the other store denies.
+fn query() -> [Check; 2] {
     let second = Window::try_new(Unit::Second, 1).unwrap();
     let denied = Check {
         quota: Quota::fixed(0, second, DeniedHits::Free),
         ..hit("bob")
     };
+    [hit("ann"), denied]
+}
+
+#[tokio::test]
+async fn hits_of_a_denied_query_are_given_back_over_the_next_connection() {
+    let (main, seconds, rig) = two_stores().await;
+    let rig = Arc::new(rig);
     // One part is charged, and the one that will deny waits.
     pause(&seconds.server).await;
     let asking = {
         let rig = Arc::clone(&rig);
-        tokio::spawn(async move { rig.decide(&[hit("ann"), denied], PATIENCE).await.unwrap() })
+        tokio::spawn(async move { rig.decide(&query(), PATIENCE).await.unwrap() })
     };
     let server = &main.server;
     until_async("the charge", async || {
@@ -99,25 +111,10 @@ async fn hits_of_a_denied_query_are_given_back_over_the_next_connection() {
 
 #[tokio::test]
 async fn hits_of_a_denied_query_are_given_back_though_their_answer_is_late() {
-    let (main, seconds) = (
-        Single::start(Flavour::Redis7).await,
-        Single::start(Flavour::Redis7).await,
-    );
-    let set = Set {
-        per_second: true,
-        per_second_url: Some(seconds.url()),
-        ..Set::default()
-    };
-    let rig = Rig::start(&main.url(), set).await;
-    let second = Window::try_new(Unit::Second, 1).unwrap();
-    let denied = Check {
-        quota: Quota::fixed(0, second, DeniedHits::Free),
-        ..hit("bob")
-    };
+    let (main, _seconds, rig) = two_stores().await;
     pause(&main.server).await;
-    let query = [hit("ann"), denied];
     let limit = Duration::from_millis(300);
-    let decision = rig.decide(&query, limit).await.unwrap();
+    let decision = rig.decide(&query(), limit).await.unwrap();
     assert!(decision.denied);
     assert_eq!(decision.verdicts[0].source, Source::Local);
     // Its charge is carried out now.

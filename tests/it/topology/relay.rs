@@ -46,7 +46,7 @@ impl Relay {
         }
     }
 
-    /// From now on answers arrive so much later.
+    /// Delays answers from now on.
     pub(crate) fn delay(&self, delay: Duration) {
         let millis = delay.as_millis().try_into().unwrap();
         self.delay_ms.store(millis, Ordering::Relaxed);
